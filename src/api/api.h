@@ -1,5 +1,6 @@
 /*
- * api.h: what every route handler gets. Routes are one table (routes.c); one file a resource. Loop thread only.
+ * api.h: what every route handler gets. Routes are one table (routes.c); one file a resource. Loop thread
+ * only.
  */
 #ifndef RP_API_API_H
 #define RP_API_API_H
@@ -27,12 +28,13 @@ struct rp_call {
     struct rp_gateway *gateway;
     struct rp_http_exchange *x;
     const struct rp_http_request *request;
-    struct rp_str parameters[RP_CALL_PARAMETERS_MAX]; /* of the pattern, in order, decoded: at most 128 bytes each */
-    struct rp_project *project;                       /* when the route has RP_ROUTE_PROJECT; a reference is held */
+    struct rp_str
+        parameters[RP_CALL_PARAMETERS_MAX]; /* of the pattern, in order, decoded: at most 128 bytes each */
+    struct rp_project *project;             /* when the route has RP_ROUTE_PROJECT; a reference is held */
 };
 
 enum {
-    RP_ROUTE_PROJECT = 1,   /* the first parameter is a project that must exist (else 404 before the handler) */
+    RP_ROUTE_PROJECT = 1, /* the first parameter is a project that must exist (else 404 before the handler) */
     RP_ROUTE_WEBSOCKET = 2, /* the request must ask for a WebSocket (else 426) */
 };
 
@@ -45,13 +47,15 @@ struct rp_route {
     unsigned flags;
 };
 
-/* Finds the route and calls it; 404, or 405 with Allow. The call is freed by the router when the exchange closes. */
+/* Finds the route and calls it; 404, or 405 with Allow. The call is freed by the router when the exchange
+ * closes. */
 void rp_api_handle(struct rp_gateway *g, struct rp_http_exchange *x);
 
 /* Answers a JSON value that was written into buf (checked for the writer's failure), and frees buf. */
 void rp_api_reply_json(struct rp_call *call, int status, struct rp_json_writer *w);
 
-/* Reads a JSON object body of at most max bytes and calls fn, which owns nothing; a malformed body is answered with 400. */
+/* Reads a JSON object body of at most max bytes and calls fn, which owns nothing; a malformed body is
+ * answered with 400. */
 void rp_api_read_json(struct rp_call *call, size_t max, void (*fn)(struct rp_call *call, json_t *body));
 
 #endif

@@ -28,7 +28,8 @@ char *rp_buf_reserve(struct rp_buf *b, size_t n)
             b->start = 0;
         }
         if (b->length + n > b->allocated) {
-            size_t want = RP_MAX(RP_MAX((size_t)256, b->allocated * 2), b->length + n);
+            size_t want = RP_MAX((size_t)256, b->allocated * 2);
+            want = RP_MAX(want, b->length + n);
             want = RP_MIN(want, b->cap);
             b->data = rp_realloc(b->data, want);
             b->allocated = want;

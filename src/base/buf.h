@@ -1,8 +1,8 @@
 /*
  * buf.h: a growing buffer with a mandatory cap.
  *
- * Bytes are appended at the end and consumed at the front. Growth past the cap fails and changes nothing; memory
- * exhaustion below the cap aborts. One owner, one thread.
+ * Bytes are appended at the end and consumed at the front. Growth past the cap fails and changes nothing;
+ * memory exhaustion below the cap aborts. One owner, one thread.
  */
 #ifndef RP_BASE_BUF_H
 #define RP_BASE_BUF_H
@@ -13,11 +13,11 @@
 #include "base/str.h"
 
 struct rp_buf {
-    char *data;      /* NULL until the first append */
-    size_t start;    /* consumed bytes before the content */
-    size_t length;   /* content, in bytes */
+    char *data;    /* NULL until the first append */
+    size_t start;  /* consumed bytes before the content */
+    size_t length; /* content, in bytes */
     size_t allocated;
-    size_t cap;      /* length never passes it */
+    size_t cap; /* length never passes it */
 };
 
 void rp_buf_init(struct rp_buf *b, size_t cap);

@@ -71,7 +71,8 @@ static void fill(struct rp_error *err, enum rp_code code, int errnum, const char
     vsnprintf(err->message, sizeof(err->message), format, ap);
     if (errnum > 0) {
         size_t n = strlen(err->message);
-        snprintf(err->message + n, sizeof(err->message) - n, ": %s", strerrordesc_np(errnum) ?: "unknown error");
+        snprintf(err->message + n, sizeof(err->message) - n, ": %s",
+                 strerrordesc_np(errnum) ?: "unknown error");
     }
     trim_partial_character(err->message, sizeof(err->message));
 }

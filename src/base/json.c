@@ -220,8 +220,8 @@ int rp_json_parse(struct rp_str text, json_t **ret, struct rp_error *err)
         return rp_error_set(err, RP_ERROR_INVALID, "JSON is nested deeper than %d levels", MAX_DEPTH);
     json_t *j = json_loadb(text.p ? text.p : "", text.n, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &why);
     if (!j)
-        return rp_error_set(err, RP_ERROR_INVALID, "the body is not valid JSON: line %d, column %d: %s", why.line,
-                            why.column, why.text);
+        return rp_error_set(err, RP_ERROR_INVALID, "the body is not valid JSON: line %d, column %d: %s",
+                            why.line, why.column, why.text);
     *ret = j;
     return 0;
 }
@@ -286,7 +286,8 @@ int rp_json_get_int(json_t *obj, const char *pointer, const char *key, int64_t m
         return 0;
     if (!json_is_integer(v) || json_integer_value(v) < min || json_integer_value(v) > max) {
         char what[96];
-        snprintf(what, sizeof(what), "must be a whole number from %lld to %lld", (long long)min, (long long)max);
+        snprintf(what, sizeof(what), "must be a whole number from %lld to %lld", (long long)min,
+                 (long long)max);
         return wrong(pointer, key, what, err);
     }
     *ret = json_integer_value(v);
@@ -345,7 +346,8 @@ int rp_json_only_keys(json_t *obj, const char *pointer, const char *const *allow
 {
     const char *key;
     json_t *v;
-    json_object_foreach(obj, key, v) {
+    json_object_foreach(obj, key, v)
+    {
         const char *const *a = allowed;
         while (*a && strcmp(*a, key) != 0)
             a++;

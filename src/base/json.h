@@ -1,8 +1,8 @@
 /*
  * json.h: JSON (RFC 8259) at the edge: a streaming writer of ours, and decoding with jansson.
  *
- * Decoding helpers take the parent's JSON pointer so that an error names the field. Nothing decoded travels further
- * in than the function that decodes. Any thread, one owner.
+ * Decoding helpers take the parent's JSON pointer so that an error names the field. Nothing decoded travels
+ * further in than the function that decodes. Any thread, one owner.
  */
 #ifndef RP_BASE_JSON_H
 #define RP_BASE_JSON_H
@@ -15,8 +15,8 @@
 #include "base/error.h"
 
 /*
- * Writer. Commas and colons are its own business; the caller opens and closes in order. Writing past the buffer's cap
- * sets `failed`, which the caller checks once at the end. Invalid UTF-8 is written as U+FFFD.
+ * Writer. Commas and colons are its own business; the caller opens and closes in order. Writing past the
+ * buffer's cap sets `failed`, which the caller checks once at the end. Invalid UTF-8 is written as U+FFFD.
  */
 struct rp_json_writer {
     struct rp_buf *out;
@@ -55,8 +55,8 @@ static inline void rp_json_done(json_t **j)
 #define _cleanup_json_ _cleanup_(rp_json_done)
 
 /*
- * Parses one value: duplicate keys, invalid UTF-8, trailing bytes and nesting deeper than 64 are refused; so are
- * strings with NUL. The caller releases *ret with json_decref.
+ * Parses one value: duplicate keys, invalid UTF-8, trailing bytes and nesting deeper than 64 are refused; so
+ * are strings with NUL. The caller releases *ret with json_decref.
  */
 int rp_json_parse(struct rp_str text, json_t **ret, struct rp_error *err) RP_MUST_CHECK;
 
@@ -64,8 +64,9 @@ int rp_json_parse(struct rp_str text, json_t **ret, struct rp_error *err) RP_MUS
 int rp_json_parse_object(struct rp_str text, json_t **ret, struct rp_error *err) RP_MUST_CHECK;
 
 /*
- * Field access: 1 when the field is there (and not null), 0 when it is absent or null (*ret untouched), -1 with err
- * when its type or range is wrong. The view points into obj. `pointer` is obj's own pointer, "" at the root.
+ * Field access: 1 when the field is there (and not null), 0 when it is absent or null (*ret untouched), -1
+ * with err when its type or range is wrong. The view points into obj. `pointer` is obj's own pointer, "" at
+ * the root.
  */
 int rp_json_get_str(json_t *obj, const char *pointer, const char *key, size_t max_bytes, struct rp_str *ret,
                     struct rp_error *err) RP_MUST_CHECK;

@@ -12,8 +12,8 @@
 void rp_random_bytes(void *p, size_t n);
 
 /*
- * Ids of projects, sandboxes, terminals: 16 random characters of [a-z0-9] (82 bits), NUL-terminated. They are safe in
- * URLs, host name labels, file names and cgroup names.
+ * Ids of projects, sandboxes, terminals: 16 random characters of [a-z0-9] (82 bits), NUL-terminated. They are
+ * safe in URLs, host name labels, file names and cgroup names.
  */
 enum { RP_ID_LENGTH = 16, RP_ID_SIZE = 17 };
 void rp_random_id(char ret[static RP_ID_SIZE]);

@@ -47,7 +47,8 @@ struct rp_str rp_str_cut(struct rp_str a, char separator, struct rp_str *ret_res
 /* Decimal digits only, no sign, no space; false on anything else, on overflow, or above max. */
 bool rp_str_to_u64(struct rp_str a, uint64_t max, uint64_t *ret);
 
-/* True when the bytes are well-formed UTF-8 (RFC 3629: no surrogates, no overlong forms, nothing above U+10FFFF). */
+/* True when the bytes are well-formed UTF-8 (RFC 3629: no surrogates, no overlong forms, nothing above
+ * U+10FFFF). */
 bool rp_utf8_valid(const void *p, size_t n);
 
 /* A NUL-terminated copy; aborts when memory is exhausted. The caller frees it. */

@@ -1,8 +1,10 @@
 /*
- * project.h: a project in memory: its record, its state machine, and the sandbox it may have. Loop thread only.
+ * project.h: a project in memory: its record, its state machine, and the sandbox it may have. Loop thread
+ * only.
  *
  * All projects are loaded at start and live until deleted; pointers stay valid while a reference is held
- * (rp_project_ref): anything asynchronous holds one. The state machine is in lifecycle.c, the run command in run.c.
+ * (rp_project_ref): anything asynchronous holds one. The state machine is in lifecycle.c, the run command in
+ * run.c.
  */
 #ifndef RP_DOMAIN_PROJECT_H
 #define RP_DOMAIN_PROJECT_H
@@ -37,42 +39,47 @@ const char *rp_project_state_name(enum rp_project_state state);
 struct rp_loop *rp_project_loop(const struct rp_project *p);
 
 /*
- * The sandbox when there is one that answers, whether the project counts as running or the sandbox only serves files; NULL otherwise.
- * Do not keep the pointer over a return to the loop: use on_sandbox.
+ * The sandbox when there is one that answers, whether the project counts as running or the sandbox only
+ * serves files; NULL otherwise. Do not keep the pointer over a return to the loop: use on_sandbox.
  */
 struct rp_sandbox *rp_project_sandbox(struct rp_project *p);
 
 typedef void rp_project_fn(void *ctx, struct rp_project *p, const struct rp_error *err);
 
-/* Starts the project (user code may run). Answers when it runs, at once when it does. Idempotent, joins a start under way. */
+/* Starts the project (user code may run). Answers when it runs, at once when it does. Idempotent, joins a
+ * start under way. */
 void rp_project_start(struct rp_project *p, rp_project_fn *fn, void *ctx);
-/* SIGTERM, then SIGKILL; every trace of the sandbox is gone when fn is called. Idempotent. reason NULL or kept in status. */
+/* SIGTERM, then SIGKILL; every trace of the sandbox is gone when fn is called. Idempotent. reason NULL or
+ * kept in status. */
 void rp_project_stop(struct rp_project *p, const char *reason, rp_project_fn *fn, void *ctx);
 /*
- * A sandbox for its files: the running one, or one that runs no user code and is given back after 30 s without use; the state stays
- * as it is. rp_project_sandbox is not NULL when err is NULL.
+ * A sandbox for its files: the running one, or one that runs no user code and is given back after 30 s
+ * without use; the state stays as it is. rp_project_sandbox is not NULL when err is NULL.
  */
 void rp_project_need_files(struct rp_project *p, rp_project_fn *fn, void *ctx);
 
-/* Install what is missing, then start the run command (starts the project first). Answers when the run command was started or
- * the install has begun; progress shows in status and logs. */
+/* Install what is missing, then start the run command (starts the project first). Answers when the run
+ * command was started or the install has begun; progress shows in status and logs. */
 void rp_project_run(struct rp_project *p, rp_project_fn *fn, void *ctx);
 void rp_project_run_stop(struct rp_project *p, rp_project_fn *fn, void *ctx);
 
-/* Something happened that means that the project is in use: restarts the idle timer. Cheap; call it per request or chunk. */
+/* Something happened that means that the project is in use: restarts the idle timer. Cheap; call it per
+ * request or chunk. */
 void rp_project_touch(struct rp_project *p);
 /* A viewer (terminal, events socket, log follower) is there: the project does not idle while any is. */
 void rp_project_viewer(struct rp_project *p, int delta);
 
 /*
- * Events for `WS …/events`: one JSON object {"type": …}. Emitting without listeners costs nothing: check first.
+ * Events for `WS …/events`: one JSON object {"type": …}. Emitting without listeners costs nothing: check
+ * first.
  */
 bool rp_project_has_listeners(const struct rp_project *p);
 void rp_project_emit(struct rp_project *p, struct rp_str json);
 
 /*
- * Observers: modules that keep state for a sandbox (terminals, processes, file channels, previews) register once per project.
- * attached: the sandbox answers (after a start or an adoption), before anything else uses it. detached: it is going away; drop all use.
+ * Observers: modules that keep state for a sandbox (terminals, processes, file channels, previews) register
+ * once per project. attached: the sandbox answers (after a start or an adoption), before anything else uses
+ * it. detached: it is going away; drop all use.
  */
 struct rp_project_observer {
     void (*attached)(void *ctx, struct rp_project *p, struct rp_sandbox *s, bool adopted);
@@ -81,16 +88,23 @@ struct rp_project_observer {
     void (*ports)(void *ctx, struct rp_project *p, const struct rp_port *ports, size_t count);
     void (*deleted)(void *ctx, struct rp_project *p); /* last call for this project */
 };
-enum rp_observer_slot { RP_OBSERVER_PROCESSES, RP_OBSERVER_FILES, RP_OBSERVER_PREVIEW, RP_OBSERVER_EVENTS, RP_OBSERVER_COUNT };
+enum rp_observer_slot {
+    RP_OBSERVER_PROCESSES,
+    RP_OBSERVER_FILES,
+    RP_OBSERVER_PREVIEW,
+    RP_OBSERVER_EVENTS,
+    RP_OBSERVER_COUNT
+};
 /* For all projects, present and future; once per slot, before the projects are loaded. */
-void rp_projects_observe(struct rp_projects *all, enum rp_observer_slot slot, const struct rp_project_observer *o,
-                         void *ctx);
+void rp_projects_observe(struct rp_projects *all, enum rp_observer_slot slot,
+                         const struct rp_project_observer *o, void *ctx);
 /* A pointer per slot that the observer keeps on the project. */
 void rp_project_set_data(struct rp_project *p, enum rp_observer_slot slot, void *data);
 void *rp_project_data(const struct rp_project *p, enum rp_observer_slot slot);
 
-/* Environment for a process of this project: PATH, HOME, LANG, TERM, PORT …, the stack's, the host's CA and mirror settings, the
- * project's own, then `extra` (NULL or NULL-terminated). The caller frees with rp_env_free. */
+/* Environment for a process of this project: PATH, HOME, LANG, TERM, PORT …, the stack's, the host's CA and
+ * mirror settings, the project's own, then `extra` (NULL or NULL-terminated). The caller frees with
+ * rp_env_free. */
 char **rp_project_env(const struct rp_project *p, const char *const *extra);
 void rp_env_free(char **env);
 

@@ -1,12 +1,15 @@
 /*
- * http_server.h: HTTP/1.1 (RFC 9112) for the gateway: connections, exchanges, bodies, upgrades. Loop thread only.
+ * http_server.h: HTTP/1.1 (RFC 9112) for the gateway: connections, exchanges, bodies, upgrades. Loop thread
+ * only.
  *
- * The server owns connections and exchanges. An exchange lives from its request's head until its response is complete and
- * its body is read or the connection is gone; on_close tells the handler in both cases, exactly once, and is the last use of it.
+ * The server owns connections and exchanges. An exchange lives from its request's head until its response is
+ * complete and its body is read or the connection is gone; on_close tells the handler in both cases, exactly
+ * once, and is the last use of it.
  *
- * Limits (defaults): 32 KiB of head, 100 fields, 8 KiB of target, 30 s for a head, 60 s without progress in a body or in a
- * response, 75 s idle keep-alive, 8,192 connections (1,024 an address). What breaks them is answered with problem+json and a
- * code of docs/errors.md. Both Content-Length and Transfer-Encoding, obs-fold, a bare LF, a bad chunk: 400 and close.
+ * Limits (defaults): 32 KiB of head, 100 fields, 8 KiB of target, 30 s for a head, 60 s without progress in a
+ * body or in a response, 75 s idle keep-alive, 8,192 connections (1,024 an address). What breaks them is
+ * answered with problem+json and a code of docs/errors.md. Both Content-Length and Transfer-Encoding,
+ * obs-fold, a bare LF, a bad chunk: 400 and close.
  */
 #ifndef RP_NET_HTTP_SERVER_H
 #define RP_NET_HTTP_SERVER_H
@@ -33,18 +36,20 @@ struct rp_http_request {
     struct rp_str host;   /* Host field (or authority of an absolute target), with port */
     int minor_version;    /* HTTP/1.minor */
     bool keep_alive;
-    bool upgrade;            /* Connection: upgrade */
-    bool expect_continue;    /* answered by itself when the body is first asked for */
-    bool chunked;            /* the body's length is not known ahead */
-    int64_t content_length;  /* 0 without body, -1 when chunked */
+    bool upgrade;           /* Connection: upgrade */
+    bool expect_continue;   /* answered by itself when the body is first asked for */
+    bool chunked;           /* the body's length is not known ahead */
+    int64_t content_length; /* 0 without body, -1 when chunked */
     size_t header_count;
     struct rp_http_field headers[RP_HTTP_HEADERS_MAX];
 };
 
 /* First value of a field, name compared without case; p is NULL when it is absent. */
 struct rp_str rp_http_header(const struct rp_http_request *r, const char *name);
-/* Value of a query parameter, percent-decoded ("+" is a space) into dst. 1 found, 0 absent, -1 malformed or too long. */
-int rp_http_query(const struct rp_http_request *r, const char *name, char *dst, size_t cap, size_t *ret_length);
+/* Value of a query parameter, percent-decoded ("+" is a space) into dst. 1 found, 0 absent, -1 malformed or
+ * too long. */
+int rp_http_query(const struct rp_http_request *r, const char *name, char *dst, size_t cap,
+                  size_t *ret_length);
 /* Percent-decodes; false on a malformed escape, NUL, or when it does not fit. dst is NUL-terminated. */
 bool rp_http_percent_decode(struct rp_str s, char *dst, size_t cap, size_t *ret_length);
 
@@ -54,7 +59,8 @@ struct rp_http_exchange;
 typedef void rp_http_handler(void *ctx, struct rp_http_exchange *x);
 
 /* Serves on an already listening descriptor (not owned). Each request goes to `handler`. */
-struct rp_http_server *rp_http_server_new(struct rp_loop *loop, int listener, rp_http_handler *handler, void *ctx);
+struct rp_http_server *rp_http_server_new(struct rp_loop *loop, int listener, rp_http_handler *handler,
+                                          void *ctx);
 /* Stops accepting; idle connections close at once, the others after their exchange. */
 void rp_http_server_drain(struct rp_http_server *s);
 void rp_http_server_free(struct rp_http_server *s);
@@ -68,33 +74,40 @@ const char *rp_http_request_id(const struct rp_http_exchange *x);
 const char *rp_http_peer(const struct rp_http_exchange *x);
 bool rp_http_peer_is_loopback(const struct rp_http_exchange *x);
 
-/* Called once when the exchange is over: complete, or broken because the client went away. The exchange is gone after it. */
+/* Called once when the exchange is over: complete, or broken because the client went away. The exchange is
+ * gone after it. */
 void rp_http_on_close(struct rp_http_exchange *x, void (*fn)(void *ctx), void *ctx);
 
-/* ---- request body: one of the two, at most once; without either the body is drained or the connection closed. ---- */
+/* ---- request body: one of the two, at most once; without either the body is drained or the connection
+ * closed. ---- */
 
-/* The whole body, at most max bytes (more: 413 is answered and fn is not called). The view lives during the call. */
+/* The whole body, at most max bytes (more: 413 is answered and fn is not called). The view lives during the
+ * call. */
 typedef void rp_http_body_fn(void *ctx, struct rp_http_exchange *x, struct rp_str body);
 void rp_http_body_collect(struct rp_http_exchange *x, size_t max, rp_http_body_fn *fn, void *ctx);
 
-/* Piece by piece, in order; ended by on_end. Between pause and resume on_data is not called and the socket is not read. */
+/* Piece by piece, in order; ended by on_end. Between pause and resume on_data is not called and the socket is
+ * not read. */
 struct rp_http_body_callbacks {
     void (*on_data)(void *ctx, struct rp_str bytes);
     void (*on_end)(void *ctx);
 };
-void rp_http_body_stream(struct rp_http_exchange *x, const struct rp_http_body_callbacks *callbacks, void *ctx);
+void rp_http_body_stream(struct rp_http_exchange *x, const struct rp_http_body_callbacks *callbacks,
+                         void *ctx);
 void rp_http_body_pause(struct rp_http_exchange *x);
 void rp_http_body_resume(struct rp_http_exchange *x);
 
 /* ---- response ---- */
 
-/* Adds a field to the response that is not begun yet. Name and value are copied; a value with CR, LF or NUL is dropped. */
+/* Adds a field to the response that is not begun yet. Name and value are copied; a value with CR, LF or NUL
+ * is dropped. */
 void rp_http_set_header(struct rp_http_exchange *x, const char *name, struct rp_str value);
 void rp_http_set_header_text(struct rp_http_exchange *x, const char *name, const char *value);
 
 /* A whole response. content_type NULL and an empty body for 204 and 304. HEAD sends no body. */
 void rp_http_reply(struct rp_http_exchange *x, int status, const char *content_type, struct rp_str body);
-/* application/problem+json (RFC 9457) with type, title, status, detail, code, request_id and, for a pointer, errors[]. */
+/* application/problem+json (RFC 9457) with type, title, status, detail, code, request_id and, for a pointer,
+ * errors[]. */
 void rp_http_reply_error(struct rp_http_exchange *x, const struct rp_error *err);
 
 /* A streamed response: length -1 is chunked (close-delimited for HTTP/1.0). */
@@ -108,8 +121,9 @@ void rp_http_abort(struct rp_http_exchange *x);
 bool rp_http_responded(const struct rp_http_exchange *x); /* begun or complete */
 
 /*
- * Ends HTTP on this connection: sends `head` (a whole response head, e.g. a 101) when it is not empty and gives the stream, with
- * bytes that came after the request still in it, to the caller. The exchange is closed (on_close is called) before it returns.
+ * Ends HTTP on this connection: sends `head` (a whole response head, e.g. a 101) when it is not empty and
+ * gives the stream, with bytes that came after the request still in it, to the caller. The exchange is closed
+ * (on_close is called) before it returns.
  */
 struct rp_stream *rp_http_take_over(struct rp_http_exchange *x, struct rp_str head);
 

@@ -1,7 +1,8 @@
 /*
- * loop.h: the event loop of a thread: readiness of descriptors, timers, deferred calls, posts from other threads, and
- * jobs that block. A thin layer over libuv that makes lifetimes explicit: after a `_free` or `_stop` returns, its
- * callback does not run again, so the owner may free what it points to at once. Loop thread only, except rp_loop_post.
+ * loop.h: the event loop of a thread: readiness of descriptors, timers, deferred calls, posts from other
+ * threads, and jobs that block. A thin layer over libuv that makes lifetimes explicit: after a `_free` or
+ * `_stop` returns, its callback does not run again, so the owner may free what it points to at once. Loop
+ * thread only, except rp_loop_post.
  */
 #ifndef RP_NET_LOOP_H
 #define RP_NET_LOOP_H
@@ -20,7 +21,8 @@ void rp_loop_run(struct rp_loop *loop);  /* until rp_loop_stop */
 void rp_loop_stop(struct rp_loop *loop);
 uint64_t rp_loop_now_ms(struct rp_loop *loop); /* monotonic, cached for this turn */
 
-/* Readiness of a descriptor (level-triggered). The watch does not own the descriptor, and must be freed before it is closed. */
+/* Readiness of a descriptor (level-triggered). The watch does not own the descriptor, and must be freed
+ * before it is closed. */
 enum { RP_WATCH_READ = 1, RP_WATCH_WRITE = 2, RP_WATCH_HANGUP = 4 };
 struct rp_watch;
 typedef void rp_watch_fn(void *ctx, unsigned events);
@@ -41,8 +43,8 @@ void rp_timer_free(struct rp_timer *t);
 void rp_loop_defer(struct rp_loop *loop, void (*fn)(void *ctx), void *ctx);
 void rp_loop_post(struct rp_loop *loop, void (*fn)(void *ctx), void *ctx);
 
-/* Runs work(ctx) on a pool of `threads` worker threads and then done(ctx) on the loop thread. The queue is bounded:
- * rp_pool_submit fails with RP_ERROR_UNAVAILABLE when `queue_max` jobs wait. */
+/* Runs work(ctx) on a pool of `threads` worker threads and then done(ctx) on the loop thread. The queue is
+ * bounded: rp_pool_submit fails with RP_ERROR_UNAVAILABLE when `queue_max` jobs wait. */
 struct rp_pool;
 struct rp_pool *rp_pool_new(struct rp_loop *loop, unsigned threads, unsigned queue_max);
 int rp_pool_submit(struct rp_pool *p, void (*work)(void *ctx), void (*done)(void *ctx), void *ctx,

@@ -1,9 +1,10 @@
 /*
  * stream.h: a non-blocking byte stream over a socket or PTY with bounded buffers both ways. Loop thread only.
  *
- * Reading uses one scratch buffer of the loop, so an idle stream holds no memory. What the consumer does not take is kept up
- * to input_cap; when that is full, reading pauses until the consumer takes some. Writing tries the socket at once; what does
- * not fit is queued up to output_cap. Each stream reads at most 256 KiB a turn, so that one cannot starve the others.
+ * Reading uses one scratch buffer of the loop, so an idle stream holds no memory. What the consumer does not
+ * take is kept up to input_cap; when that is full, reading pauses until the consumer takes some. Writing
+ * tries the socket at once; what does not fit is queued up to output_cap. Each stream reads at most 256 KiB a
+ * turn, so that one cannot starve the others.
  */
 #ifndef RP_NET_STREAM_H
 #define RP_NET_STREAM_H
@@ -36,9 +37,9 @@ void rp_stream_set_callbacks(struct rp_stream *s, const struct rp_stream_callbac
 
 enum rp_write { RP_WRITE_OK = 0, RP_WRITE_FULL = 1, RP_WRITE_FAILED = -1 };
 /*
- * Writes all of the pieces or none of what exceeds the queue's cap: RP_WRITE_OK; RP_WRITE_FULL when the bytes were accepted
- * but the queue is now over half of its cap (wait for on_drain before writing more); RP_WRITE_FAILED when the stream is
- * broken or the cap would be passed (on_error follows from the loop).
+ * Writes all of the pieces or none of what exceeds the queue's cap: RP_WRITE_OK; RP_WRITE_FULL when the bytes
+ * were accepted but the queue is now over half of its cap (wait for on_drain before writing more);
+ * RP_WRITE_FAILED when the stream is broken or the cap would be passed (on_error follows from the loop).
  */
 enum rp_write rp_stream_write(struct rp_stream *s, const struct rp_str *pieces, size_t count);
 size_t rp_stream_queued(const struct rp_stream *s);

@@ -1,9 +1,9 @@
 /*
  * websocket.h: server side of WebSocket (RFC 6455), version 13, without extensions. Loop thread only.
  *
- * Protocol errors close with 1002, invalid UTF-8 in text with 1007, a message over the limit with 1009. Control frames that are
- * fragmented or over 125 bytes, unmasked frames, reserved bits, lengths of 2^63 and more: 1002. A ping goes out every 30 s
- * and a peer that answers nothing for 75 s is cut.
+ * Protocol errors close with 1002, invalid UTF-8 in text with 1007, a message over the limit with 1009.
+ * Control frames that are fragmented or over 125 bytes, unmasked frames, reserved bits, lengths of 2^63 and
+ * more: 1002. A ping goes out every 30 s and a peer that answers nothing for 75 s is cut.
  */
 #ifndef RP_NET_WEBSOCKET_H
 #define RP_NET_WEBSOCKET_H
@@ -18,13 +18,14 @@ struct rp_websocket_callbacks {
     void (*on_text)(void *ctx, struct rp_str text); /* valid UTF-8 */
     /* The output queue fell to half its cap after RP_WRITE_FULL. */
     void (*on_drain)(void *ctx);
-    /* Over, whoever ended it; the last callback. code 1006 when there was no close frame. The socket frees itself after it. */
+    /* Over, whoever ended it; the last callback. code 1006 when there was no close frame. The socket frees
+     * itself after it. */
     void (*on_close)(void *ctx, int code);
 };
 
 struct rp_websocket_options {
-    size_t message_max;  /* bytes of one incoming message */
-    size_t output_cap;   /* bytes queued towards the client */
+    size_t message_max;   /* bytes of one incoming message */
+    size_t output_cap;    /* bytes queued towards the client */
     const char *protocol; /* chosen subprotocol, or NULL */
 };
 
@@ -32,9 +33,11 @@ struct rp_websocket_options {
 bool rp_websocket_requested(const struct rp_http_request *r);
 
 /* Answers 101 and takes the connection over; NULL (and 400 or 426 answered) when the handshake is wrong. */
-struct rp_websocket *rp_websocket_accept(struct rp_http_exchange *x, const struct rp_websocket_options *options,
+struct rp_websocket *rp_websocket_accept(struct rp_http_exchange *x,
+                                         const struct rp_websocket_options *options,
                                          const struct rp_websocket_callbacks *callbacks, void *ctx);
-/* Answers 101, and closes at once with a code such as 4404: for errors that a browser could not see otherwise. */
+/* Answers 101, and closes at once with a code such as 4404: for errors that a browser could not see
+ * otherwise. */
 void rp_websocket_reject(struct rp_http_exchange *x, int code, const char *reason);
 
 /* The pieces are one message. Results as rp_stream_write. */

@@ -5,7 +5,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-/* Room for a few more descriptors than are allowed, so that a peer that sends too many is noticed, not only cut. */
+/* Room for a few more descriptors than are allowed, so that a peer that sends too many is noticed, not only
+ * cut. */
 enum { MAX_RECEIVED = 8 };
 
 int rp_seqpacket_send(int socket, const void *message, size_t n, int fd)

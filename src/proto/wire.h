@@ -1,9 +1,9 @@
 /*
  * wire.h: the integer and string coding that both private protocols share.
  *
- * Little-endian fixed-width integers; a byte string is a u32 length and its bytes. Reader and writer keep a sticky
- * failure flag, so that a message is coded straight through and checked once. No allocation; views returned by the
- * reader point into the message. Any thread, one owner.
+ * Little-endian fixed-width integers; a byte string is a u32 length and its bytes. Reader and writer keep a
+ * sticky failure flag, so that a message is coded straight through and checked once. No allocation; views
+ * returned by the reader point into the message. Any thread, one owner.
  */
 #ifndef RP_PROTO_WIRE_H
 #define RP_PROTO_WIRE_H

@@ -1,9 +1,10 @@
 /*
  * sandbox.h: the server's end of one sandbox: the connection to its init. Loop thread only.
  *
- * Owned by the project's lifecycle (domain/lifecycle). Everything received is hostile: types and ranges are checked, descriptors
- * are close-on-exec and checked to be of the kind that was asked for; a violation breaks the sandbox (on_broken), which the
- * owner answers by stopping it. Requests that wait when it breaks are answered with RP_ERROR_SANDBOX.
+ * Owned by the project's lifecycle (domain/lifecycle). Everything received is hostile: types and ranges are
+ * checked, descriptors are close-on-exec and checked to be of the kind that was asked for; a violation breaks
+ * the sandbox (on_broken), which the owner answers by stopping it. Requests that wait when it breaks are
+ * answered with RP_ERROR_SANDBOX.
  */
 #ifndef RP_RUNNER_SANDBOX_H
 #define RP_RUNNER_SANDBOX_H
@@ -22,14 +23,14 @@ struct rp_port {
     uint8_t family; /* 4 or 6 */
     uint8_t address[16];
     uint16_t port;
-    uint32_t pid;      /* inside the sandbox, 0 when unknown */
-    char command[64];  /* "" when unknown */
+    uint32_t pid;     /* inside the sandbox, 0 when unknown */
+    char command[64]; /* "" when unknown */
 };
 
 /* How a process ended and what it used. */
 struct rp_exit {
-    int code;    /* -1 when a signal ended it */
-    int signal;  /* 0 unless signalled */
+    int code;   /* -1 when a signal ended it */
+    int signal; /* 0 unless signalled */
     uint64_t user_us, system_us, peak_rss;
 };
 
@@ -44,12 +45,14 @@ struct rp_sandbox_process_info {
 
 struct rp_sandbox_events {
     void (*on_exited)(void *ctx, uint64_t process, const struct rp_exit *exit);
-    void (*on_ports)(void *ctx, const struct rp_port *ports, size_t count); /* whole list, after each change */
-    void (*on_broken)(void *ctx, const struct rp_error *why);               /* last callback */
+    void (*on_ports)(void *ctx, const struct rp_port *ports,
+                     size_t count);                           /* whole list, after each change */
+    void (*on_broken)(void *ctx, const struct rp_error *why); /* last callback */
 };
 
 /*
- * Takes ownership of `connection` and says HELLO. ready(ctx, err) is called once: err NULL when the sandbox may be used.
+ * Takes ownership of `connection` and says HELLO. ready(ctx, err) is called once: err NULL when the sandbox
+ * may be used.
  */
 struct rp_sandbox *rp_sandbox_new(struct rp_loop *loop, const char *id, int connection,
                                   const struct rp_sandbox_events *events, void *ctx,
@@ -61,7 +64,7 @@ struct rp_loop *rp_sandbox_loop(struct rp_sandbox *s);
 /* ---- requests; each callback is called exactly once, never from inside the request ---- */
 
 struct rp_spawn {
-    uint64_t id; /* not 0; random, so that it is unique over restarts of the server */
+    uint64_t id;    /* not 0; random, so that it is unique over restarts of the server */
     uint32_t flags; /* RP_SPAWN_* */
     uint16_t cols, rows;
     uint32_t step;
@@ -79,9 +82,11 @@ typedef void rp_fd_fn(void *ctx, int fd, const struct rp_error *err);
 void rp_sandbox_spawn(struct rp_sandbox *s, const struct rp_spawn *spawn, rp_streams_fn *fn, void *ctx);
 void rp_sandbox_reopen(struct rp_sandbox *s, uint64_t id, rp_streams_fn *fn, void *ctx);
 /* each(ctx, info) for every process, then done. */
-void rp_sandbox_list(struct rp_sandbox *s, void (*each)(void *ctx, const struct rp_sandbox_process_info *info),
-                     rp_done_fn *done, void *ctx);
-void rp_sandbox_signal(struct rp_sandbox *s, uint64_t id, int signal, uint8_t target, rp_done_fn *fn, void *ctx);
+void rp_sandbox_list(struct rp_sandbox *s,
+                     void (*each)(void *ctx, const struct rp_sandbox_process_info *info), rp_done_fn *done,
+                     void *ctx);
+void rp_sandbox_signal(struct rp_sandbox *s, uint64_t id, int signal, uint8_t target, rp_done_fn *fn,
+                       void *ctx);
 void rp_sandbox_resize(struct rp_sandbox *s, uint64_t id, uint16_t cols, uint16_t rows);
 void rp_sandbox_close_stdin(struct rp_sandbox *s, uint64_t id);
 void rp_sandbox_forget(struct rp_sandbox *s, uint64_t id);
