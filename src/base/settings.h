@@ -43,13 +43,17 @@ struct rp_settings {
     uint64_t
         volume_reserve;  /* --volume-reserve: free space of the host's disk that is never used; default 2G */
     uint64_t disk_quota; /* --disk-quota: of a project; default 2G */
-    uint32_t idle_timeout;  /* --idle-timeout seconds; default 600; 0 never */
-    uint32_t max_sandboxes; /* --max-sandboxes; default 1000 */
-    uint64_t ring_size;     /* --scrollback: bytes kept of each terminal or log; default 1M */
+    uint32_t idle_timeout;      /* --idle-timeout seconds; default 600; 0 never */
+    uint32_t max_sandboxes;     /* --max-sandboxes; default 1000 */
+    uint64_t ring_size;         /* --scrollback: bytes kept of each terminal or log; default 1M */
+    uint32_t user_id, group_id; /* of `user`, resolved */
+    const char *boot_id; /* --boot-id: the machine's, /proc/sys/kernel/random/boot_id; tests give another */
 };
 
-/* Fills ret from argv and the environment (flag over variable over default); strings live as long as the
- * process. 0, or 1 when --help was printed, or -1. */
+/* Paths are made absolute, so that they hold after a chdir. */
+
+/* Fills ret from argv (without the program's and the command's name) and the environment (flag over variable
+ * over default); strings live as long as the process. 0, or 1 when --help was printed, or -1. */
 int rp_settings_parse(int argc, char **argv, struct rp_settings *ret, struct rp_error *err) RP_MUST_CHECK;
 
 #endif
