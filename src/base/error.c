@@ -38,6 +38,7 @@ static const struct {
     [RP_ERROR_LENGTH_REQUIRED] = {411, "length_required"},
     [RP_ERROR_OUT_OF_MEMORY] = {502, "out_of_memory"},
     [RP_ERROR_PORT_CLOSED] = {502, "port_closed"},
+    [RP_ERROR_UPGRADE_REQUIRED] = {426, "upgrade_required"},
 };
 
 int rp_code_http_status(enum rp_code code)

@@ -50,6 +50,7 @@ enum rp_code {
     RP_ERROR_LENGTH_REQUIRED = 28,   /* 411 length_required */
     RP_ERROR_OUT_OF_MEMORY = 29,     /* 502 out_of_memory: a limit of the sandbox was hit */
     RP_ERROR_PORT_CLOSED = 30,       /* 502 port_closed: nothing listens on that port */
+    RP_ERROR_UPGRADE_REQUIRED = 31,  /* 426 upgrade_required: this path speaks WebSocket */
     RP_ERROR_CODE_MAX
 };
 
