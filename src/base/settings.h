@@ -12,6 +12,9 @@
 
 #include "base/error.h"
 
+/* Where the CA bundle of the host is inside a sandbox, when ca_bundle is set. */
+#define RP_SANDBOX_CA_BUNDLE "/etc/ssl/certs/repld-ca.crt"
+
 struct rp_settings {
     const char *listen;      /* --listen HOST:PORT, REPLD_LISTEN; default 127.0.0.1:8000; loopback only until
                                 accounts exist */

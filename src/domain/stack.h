@@ -14,6 +14,7 @@
 #include <stdbool.h>
 
 #include "base/buf.h"
+#include "base/recipe.h"
 #include "base/settings.h"
 #include "base/str.h"
 #include "proto/orchestrator.h"
@@ -23,13 +24,6 @@ enum rp_manager {
     RP_MANAGER_NONE,
     RP_MANAGER_PIP, /* requirements.txt */
     RP_MANAGER_NPM, /* package.json */
-};
-
-/* A file of a template: path relative to the project ("src/main.py"), content with {{…}} not yet replaced. */
-struct rp_stack_file {
-    const char *path;
-    struct rp_str content;
-    bool executable;
 };
 
 /*
@@ -42,7 +36,8 @@ struct rp_stack_template {
     /* The run command when it is not the stack's, as a command line; else NULL. Stored in the project's record
      * (run_command), so that it does not change when the dependencies do. */
     const char *run_command;
-    const struct rp_stack_file *files;
+    /* Paths relative to the project ("src/main.py"), contents with {{…}} not yet replaced. */
+    const struct rp_recipe_file *files;
     size_t file_count;
 };
 
@@ -66,23 +61,6 @@ struct rp_stack_association {
     const char *language;  /* "python": what the editor highlights */
 };
 
-enum rp_stack_layer_kind { RP_STACK_LAYER_BASE, RP_STACK_LAYER_STACK };
-
-/* A layer of the environment and the recipe that it is built from (sandbox/oci/environment_build.h). */
-struct rp_stack_layer {
-    char hash[RP_ENVIRONMENT_LENGTH + 1]; /* of the recipe, which includes the layer below */
-    const char *name;                     /* "_bookworm", "python" */
-    const char *provider;                 /* "debian" */
-    const char *suite;                    /* "bookworm" */
-    const char *const *packages;          /* NULL-terminated, sorted */
-    const char *const *remove;            /* NULL-terminated paths or globs that are taken out again */
-    const struct rp_stack_file *files;    /* absolute destination without the leading "/" */
-    size_t file_count;
-    const struct rp_stack_layer *base;    /* NULL for a base layer */
-};
-
-enum { RP_STACK_ENV_MAX = 64 };
-
 struct rp_stack {
     const char *name;    /* [a-z][a-z0-9-]{0,31} */
     const char *title;   /* "Python" */
@@ -90,8 +68,8 @@ struct rp_stack {
     const char *summary; /* one sentence */
     const char *const *versions; /* NULL-terminated, the first is the default: "3.11" */
 
-    const char *environment; /* 64 hexadecimal digits: what START is given; = layer->hash */
-    const struct rp_stack_layer *layer;
+    const char *environment; /* 64 hexadecimal digits: what START is given; = recipe->hash */
+    const struct rp_recipe *recipe;
 
     const char *const *run;      /* NULL-terminated argv; run without a shell in /home/runner/app */
     const char *run_command;     /* the same as a command line, for people and for the API's run_command */
@@ -138,7 +116,7 @@ struct rp_stack_substitution {
 };
 
 /* The content with its placeholders replaced, appended to out. */
-int rp_stack_render(const struct rp_stack *stack, const struct rp_stack_file *file,
+int rp_stack_render(const struct rp_stack *stack, const struct rp_recipe_file *file,
                     const struct rp_stack_substitution *with, struct rp_buf *out,
                     struct rp_error *err) RP_MUST_CHECK;
 
@@ -164,9 +142,6 @@ bool rp_stack_step_applies(const struct rp_stack *stack, const struct rp_stack_s
                            const struct rp_stack_state *states);
 
 /* ---- variables ---- */
-
-/* Where the CA bundle of the host is, inside a sandbox, when settings->ca_bundle is set. */
-#define RP_SANDBOX_CA_BUNDLE "/etc/ssl/certs/repld-ca.crt"
 
 /*
  * The variables that hand the host's CA bundle and package mirrors to the programs that know them, for every

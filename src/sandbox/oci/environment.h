@@ -33,7 +33,7 @@ int rp_environment_find(const char *environments_dir, const char *hash, struct r
 
 /*
  * Writes the host's layer, which goes above an environment's layers (first in lowerdir=): /etc/resolv.conf with
- * `resolver`, /etc/hosts, /etc/hostname, and where set the CA bundle (RP_SANDBOX_CA_BUNDLE of domain/stack.h) and
+ * `resolver`, /etc/hosts, /etc/hostname, and where set the CA bundle (RP_SANDBOX_CA_BUNDLE) and
  * the mirror settings of pip, npm and git. Called by the driver when it opens; `dir` is made, and what is in it is
  * replaced file by file, atomically, so that sandboxes of an earlier server see whole files. Owned by uid 0.
  */
