@@ -14,6 +14,7 @@
 
 #include "base/error.h"
 #include "base/random.h"
+#include "base/str.h"
 #include "net/loop.h"
 #include "proto/init.h"
 
