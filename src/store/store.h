@@ -37,13 +37,14 @@ struct rp_project_record {
     uint64_t disk;         /* bytes; 0: the server's default */
     uint32_t idle_timeout; /* seconds */
     bool always_on;
+    /* what the lifecycle keeps (rp_store_project_state); it does not count as a change of the project */
     bool wanted;              /* it ought to be running (always_on projects start again after a reboot) */
     bool run_wanted;          /* its run command ought to be running */
     char sandbox[RP_ID_SIZE]; /* the sandbox it runs in, or "" */
     char boot_id[40];         /* of the machine when that sandbox began */
     char *reason;             /* why it is failed or was stopped, or NULL */
     char *installed;          /* fingerprint of manifest + environment that is installed, or NULL */
-    uint64_t version;         /* +1 with every change: the ETag */
+    uint64_t version;         /* +1 with every rp_store_project_update: the ETag */
     int64_t created_at, updated_at; /* µs */
 };
 
@@ -59,12 +60,30 @@ void rp_store_close(struct rp_store *s);
 
 typedef void rp_store_done_fn(void *ctx, const struct rp_error *err); /* err NULL: committed */
 
-void rp_store_project_insert(struct rp_store *s, const struct rp_project_record *r, rp_store_done_fn *fn,
-                             void *ctx);
-/* Replaces the row; the new version is r->version + 1. RP_ERROR_PRECONDITION when the row has another
- * version. */
+/*
+ * The answer to a request that carried an Idempotency-Key, kept for 24 hours. request is a hash of what was
+ * asked.
+ */
+struct rp_idempotent_answer {
+    const char *key, *request, *location, *body;
+    int status;
+};
+
+/* Inserts the row (version as it is in r) and, when `answer` is not NULL, the answer in the same transaction.
+ * RP_ERROR_EXISTS when the id or the key is taken. */
+void rp_store_project_insert(struct rp_store *s, const struct rp_project_record *r,
+                             const struct rp_idempotent_answer *answer, rp_store_done_fn *fn, void *ctx);
+/* Replaces what a user may edit (not what the lifecycle keeps, nor `installed`); the new version is
+ * r->version + 1. RP_ERROR_PRECONDITION when the row has another version. */
 void rp_store_project_update(struct rp_store *s, const struct rp_project_record *r, rp_store_done_fn *fn,
                              void *ctx);
+/* Replaces what the lifecycle keeps: wanted, run_wanted, sandbox, boot_id, reason, installed. */
+void rp_store_project_state(struct rp_store *s, const struct rp_project_record *r, rp_store_done_fn *fn,
+                            void *ctx);
+/* The answer that was kept for the key, or NULL; it lives during the call. */
+typedef void rp_store_answer_fn(void *ctx, const struct rp_idempotent_answer *answer,
+                                const struct rp_error *err);
+void rp_store_idempotent_answer(struct rp_store *s, const char *key, rp_store_answer_fn *fn, void *ctx);
 void rp_store_project_delete(struct rp_store *s, const char *id, rp_store_done_fn *fn, void *ctx);
 /* All projects at start-up; blocks; each(ctx, record) gets a record it must not keep. */
 int rp_store_projects_load(struct rp_store *s, void (*each)(void *ctx, const struct rp_project_record *r),
