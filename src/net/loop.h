@@ -15,14 +15,18 @@
 
 struct rp_loop;
 
+/* Sets SIGPIPE to be ignored in this process; whoever starts a program sets it back in the child. */
 struct rp_loop *rp_loop_new(void);
-void rp_loop_free(struct rp_loop *loop); /* after rp_loop_run returned */
-void rp_loop_run(struct rp_loop *loop);  /* until rp_loop_stop */
+/* After rp_loop_run returned. What was deferred or posted is still called; watches, timers and pools are
+ * freed before it. */
+void rp_loop_free(struct rp_loop *loop);
+void rp_loop_run(struct rp_loop *loop); /* until rp_loop_stop */
 void rp_loop_stop(struct rp_loop *loop);
 uint64_t rp_loop_now_ms(struct rp_loop *loop); /* monotonic, cached for this turn */
 
 /* Readiness of a descriptor (level-triggered). The watch does not own the descriptor, and must be freed
- * before it is closed. */
+ * before it is closed. Makes the descriptor non-blocking. NULL when the kernel refuses to watch it (a regular
+ * file). HANGUP is never asked for: it comes beside what was asked for when the descriptor is in error. */
 enum { RP_WATCH_READ = 1, RP_WATCH_WRITE = 2, RP_WATCH_HANGUP = 4 };
 struct rp_watch;
 typedef void rp_watch_fn(void *ctx, unsigned events);
@@ -37,7 +41,7 @@ struct rp_timer *rp_timer_new(struct rp_loop *loop, rp_timer_fn *fn, void *ctx);
 void rp_timer_start(struct rp_timer *t, uint64_t ms, uint64_t repeat_ms); /* restarts; repeat 0: once */
 void rp_timer_stop(struct rp_timer *t);
 bool rp_timer_active(const struct rp_timer *t);
-void rp_timer_free(struct rp_timer *t);
+void rp_timer_free(struct rp_timer *t); /* NULL-safe */
 
 /* Calls fn(ctx) on the loop thread after the current callbacks. Defer: loop thread. Post: any thread. */
 void rp_loop_defer(struct rp_loop *loop, void (*fn)(void *ctx), void *ctx);
@@ -49,6 +53,7 @@ struct rp_pool;
 struct rp_pool *rp_pool_new(struct rp_loop *loop, unsigned threads, unsigned queue_max);
 int rp_pool_submit(struct rp_pool *p, void (*work)(void *ctx), void (*done)(void *ctx), void *ctx,
                    struct rp_error *err) RP_MUST_CHECK;
-void rp_pool_free(struct rp_pool *p); /* waits for what runs; `done` of what was queued is still called */
+/* Waits until all that was queued has run; every `done` was called when it returns. NULL-safe. */
+void rp_pool_free(struct rp_pool *p);
 
 #endif
