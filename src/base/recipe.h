@@ -26,7 +26,7 @@ struct rp_recipe {
     const char *provider;           /* "debian" */
     const char *suite;              /* of the base: "bookworm" */
     const char *const *packages;    /* NULL-terminated */
-    const char *const *exclude;     /* NULL-terminated patterns of dpkg's path-exclude: "/usr/share/doc/*" */
+    const char *const *exclude;     /* NULL-terminated patterns of dpkg's path-exclude */
     const struct rp_recipe_file *files; /* written last, owned by root, 0644 or 0755 */
     size_t file_count;
     const struct rp_recipe *base; /* the layer below, or NULL */
