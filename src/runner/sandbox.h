@@ -61,6 +61,8 @@ struct rp_sandbox *rp_sandbox_new(struct rp_loop *loop, const char *id, int conn
 /* Waiting requests are answered with an error first. NULL-safe. */
 void rp_sandbox_free(struct rp_sandbox *s);
 struct rp_loop *rp_sandbox_loop(struct rp_sandbox *s);
+/* Declares it broken, e.g. because one of its descriptors misbehaves. on_broken follows from the loop. */
+void rp_sandbox_break(struct rp_sandbox *s, const struct rp_error *why);
 
 /* ---- requests; each callback is called exactly once, never from inside the request ---- */
 
