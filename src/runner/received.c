@@ -29,7 +29,8 @@ static bool make_nonblocking(int fd)
 {
     int flags = fcntl(fd, F_GETFL);
     /* O_PATH descriptors answer F_GETFL but cannot be read; O_ASYNC would send us signals */
-    return flags >= 0 && !(flags & (O_PATH | O_ASYNC | O_DIRECT)) && fcntl(fd, F_SETFL, flags | O_NONBLOCK) == 0;
+    return flags >= 0 && !(flags & (O_PATH | O_ASYNC | O_DIRECT)) &&
+           fcntl(fd, F_SETFL, flags | O_NONBLOCK) == 0;
 }
 
 /* An anonymous pipe, not a FIFO that lies in a file system. */
@@ -38,8 +39,9 @@ static bool is_pipe(int fd, int access_mode)
     struct stat st;
     struct statfs fs;
     int flags = fcntl(fd, F_GETFL);
-    return fstat(fd, &st) == 0 && S_ISFIFO(st.st_mode) && fstatfs(fd, &fs) == 0 && fs.f_type == PIPEFS_MAGIC &&
-           flags >= 0 && (flags & O_ACCMODE) == access_mode && make_nonblocking(fd);
+    return fstat(fd, &st) == 0 && S_ISFIFO(st.st_mode) && fstatfs(fd, &fs) == 0 &&
+           fs.f_type == PIPEFS_MAGIC && flags >= 0 && (flags & O_ACCMODE) == access_mode &&
+           make_nonblocking(fd);
 }
 
 static bool is_pty_master(int fd)
@@ -112,8 +114,8 @@ int rp_received_channel(int fd, struct rp_error *err)
 {
     struct sockaddr_storage peer;
     socklen_t length = sizeof(peer);
-    if (!option_is(fd, SO_DOMAIN, AF_UNIX) || !option_is(fd, SO_TYPE, SOCK_STREAM) || !make_harmless_socket(fd) ||
-        getpeername(fd, (struct sockaddr *)&peer, &length) < 0)
+    if (!option_is(fd, SO_DOMAIN, AF_UNIX) || !option_is(fd, SO_TYPE, SOCK_STREAM) ||
+        !make_harmless_socket(fd) || getpeername(fd, (struct sockaddr *)&peer, &length) < 0)
         return wrong(err, "one end of a socket pair");
     return 0;
 }

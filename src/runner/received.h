@@ -2,9 +2,9 @@
  * received.h: is a descriptor that came out of a sandbox what was asked for? Any thread.
  *
  * Whoever sent it wants to block or confuse the loop. Each check also makes the descriptor harmless to use:
- * non-blocking, close-on-exec (seqpacket.h), no lingering close. 0, or -1 with RP_ERROR_PROTOCOL; the caller keeps
- * the descriptor and closes it. What is left over (somebody clears O_NONBLOCK on the description that he shares) is
- * the watchdog's (watchdog.h).
+ * non-blocking, close-on-exec (seqpacket.h), no lingering close. 0, or -1 with RP_ERROR_PROTOCOL; the caller
+ * keeps the descriptor and closes it. What is left over (somebody clears O_NONBLOCK on the description that
+ * he shares) is the watchdog's (watchdog.h).
  */
 #ifndef RP_RUNNER_RECEIVED_H
 #define RP_RUNNER_RECEIVED_H

@@ -21,8 +21,8 @@ struct note {
 };
 
 /*
- * The file's first page. [end, filled) is always 0xFF except while a read is between the kernel and its commit: that
- * is what recovery relies on.
+ * The file's first page. [end, filled) is always 0xFF except while a read is between the kernel and its
+ * commit: that is what recovery relies on.
  */
 struct header {
     char magic[8]; /* written last: a file without it was never whole */
@@ -64,7 +64,8 @@ static int map(struct rp_ring *r, int fd, struct rp_error *err)
     uint8_t *base = mmap(NULL, whole, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (base == MAP_FAILED)
         return rp_error_errno(err, RP_ERROR_INTERNAL, errno, "map \"%s\"", r->path);
-    if (mmap(base, HEADER_SIZE + r->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED ||
+    if (mmap(base, HEADER_SIZE + r->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) ==
+            MAP_FAILED ||
         mmap(base + HEADER_SIZE + r->size, r->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd,
              HEADER_SIZE) == MAP_FAILED) {
         rp_error_errno(err, RP_ERROR_INTERNAL, errno, "map \"%s\"", r->path);
@@ -120,9 +121,9 @@ static int prepare(struct rp_ring *r, size_t n)
             return rc;
     }
     if (end + n > filled) {
-        /* Filled before it is noted: the other way round a crash in between would let recovery take old output for
-         * what a read delivered. The old output that a fill destroys before it is noted is not offered to anybody:
-         * rp_ring_start keeps RP_RING_READ_MAX bytes away from it. */
+        /* Filled before it is noted: the other way round a crash in between would let recovery take old
+         * output for what a read delivered. The old output that a fill destroys before it is noted is not
+         * offered to anybody: rp_ring_start keeps RP_RING_READ_MAX bytes away from it. */
         memset(r->data + filled % r->size, 0xff, end + n - filled);
         atomic_store_explicit(&r->header->filled, end + n, memory_order_release);
     }
@@ -154,17 +155,20 @@ static struct rp_ring *ring_alloc(const char *directory, const char *name)
     return r;
 }
 
-int rp_ring_create(const char *directory, const char *name, uint64_t size, struct rp_str meta, struct rp_ring **ret,
-                   struct rp_error *err)
+int rp_ring_create(const char *directory, const char *name, uint64_t size, struct rp_str meta,
+                   struct rp_ring **ret, struct rp_error *err)
 {
     if (meta.n > RP_RING_META_MAX)
-        return rp_error_set(err, RP_ERROR_TOO_LARGE, "a ring's text is longer than %d bytes", RP_RING_META_MAX);
-    size = RP_MAX((uint64_t)RP_RING_MIN, RP_MIN((uint64_t)RP_RING_MAX, size));
+        return rp_error_set(err, RP_ERROR_TOO_LARGE, "a ring's text is longer than %d bytes",
+                            RP_RING_META_MAX);
+    size = RP_MIN((uint64_t)RP_RING_MAX, size);
+    size = RP_MAX((uint64_t)RP_RING_MIN, size);
     struct rp_ring *r = ring_alloc(directory, name);
     r->size = (size + RP_RING_READ_MAX - 1) / RP_RING_READ_MAX * RP_RING_READ_MAX;
     r->fd = open(r->path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (r->fd < 0) {
-        rp_error_errno(err, errno == EEXIST ? RP_ERROR_EXISTS : RP_ERROR_INTERNAL, errno, "make \"%s\"", r->path);
+        rp_error_errno(err, errno == EEXIST ? RP_ERROR_EXISTS : RP_ERROR_INTERNAL, errno, "make \"%s\"",
+                       r->path);
         rp_ring_close(r);
         return -1;
     }
@@ -192,9 +196,10 @@ int rp_ring_create(const char *directory, const char *name, uint64_t size, struc
 static bool header_valid(const struct header *h, uint64_t file_size)
 {
     uint64_t size = atomic_load(&h->size), end = atomic_load(&h->end), filled = atomic_load(&h->filled);
-    return memcmp(h->magic, MAGIC, sizeof(MAGIC)) == 0 && h->version == VERSION && h->header_size == HEADER_SIZE &&
-           size >= RP_RING_MIN && size <= RP_RING_MAX && size % HEADER_SIZE == 0 && file_size >= HEADER_SIZE + size &&
-           end <= filled && filled - end <= RP_RING_READ_MAX && h->meta_length <= RP_RING_META_MAX;
+    return memcmp(h->magic, MAGIC, sizeof(MAGIC)) == 0 && h->version == VERSION &&
+           h->header_size == HEADER_SIZE && size >= RP_RING_MIN && size <= RP_RING_MAX &&
+           size % HEADER_SIZE == 0 && file_size >= HEADER_SIZE + size && end <= filled &&
+           filled - end <= RP_RING_READ_MAX && h->meta_length <= RP_RING_META_MAX;
 }
 
 int rp_ring_open(const char *directory, const char *name, struct rp_ring **ret, struct rp_error *err)
@@ -204,7 +209,8 @@ int rp_ring_open(const char *directory, const char *name, struct rp_ring **ret, 
     struct header h;
     r->fd = open(r->path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     if (r->fd < 0 || fstat(r->fd, &st) < 0) {
-        rp_error_errno(err, errno == ENOENT ? RP_ERROR_NOT_FOUND : RP_ERROR_INTERNAL, errno, "open \"%s\"", r->path);
+        rp_error_errno(err, errno == ENOENT ? RP_ERROR_NOT_FOUND : RP_ERROR_INTERNAL, errno, "open \"%s\"",
+                       r->path);
         rp_ring_close(r);
         return -1;
     }
@@ -343,7 +349,8 @@ void rp_ring_set_note(struct rp_ring *r, const void *note, size_t n)
 size_t rp_ring_note(const struct rp_ring *r, void *ret, size_t cap)
 {
     const struct note *note = &r->header->note[atomic_load(&r->header->note_current) & 1];
-    size_t n = RP_MIN((size_t)note->length, RP_MIN(cap, (size_t)NOTE_MAX));
+    size_t n = RP_MIN((size_t)note->length, cap);
+    n = RP_MIN(n, (size_t)NOTE_MAX);
     memcpy(ret, note->bytes, n);
     return n;
 }

@@ -10,7 +10,7 @@
 
 enum {
     REQUEST_TIMEOUT_MS = 30 * 1000, /* an init that takes longer is frozen */
-    SPAWN_TIMEOUT_MS = 120 * 1000,   /* exec happens under the user's CPU and disk limits */
+    SPAWN_TIMEOUT_MS = 120 * 1000,  /* exec happens under the user's CPU and disk limits */
     CONNECT_TIMEOUT_MAX_MS = 60 * 1000,
     PENDING_MAX = 2048,
     PENDING_BUCKETS = 64,
@@ -67,12 +67,11 @@ struct rp_sandbox {
     struct rp_port *ports;
     size_t port_count;
     bool greeted, broken, told;
-    bool *freed; /* set while a callback runs that may free us */
+    unsigned busy; /* depth of callbacks that may free us; the last one to leave frees a dead one's memory */
+    bool dead;
     struct rp_error why;
     uint8_t message[RP_WIRE_MESSAGE_MAX];
 };
-
-static void give_answers(void *ctx);
 
 /* ---- requests ---- */
 
@@ -130,13 +129,10 @@ static void refuse(struct rp_sandbox *s, struct pending *p, const struct rp_erro
     rp_timer_start(s->answer, 0, 0);
 }
 
-static void give_answers(void *ctx)
+/* Gives every answer that waits; an answer may make a request that is refused at once. */
+static void drain_refused(struct rp_sandbox *s)
 {
-    struct rp_sandbox *s = ctx;
-    bool freed = false;
-    bool *outer = s->freed;
-    s->freed = &freed;
-    while (!freed && s->refused) {
+    while (s->refused) {
         struct pending *p = s->refused;
         s->refused = p->next;
         if (!s->refused)
@@ -144,13 +140,20 @@ static void give_answers(void *ctx)
         struct rp_error err = p->error;
         answer(p, -1, &err);
     }
-    if (freed) {
-        if (outer)
-            *outer = true;
-        return;
-    }
-    s->freed = outer;
-    if (s->broken && !s->told) {
+}
+
+static void leave(struct rp_sandbox *s)
+{
+    if (--s->busy == 0 && s->dead)
+        free(s);
+}
+
+static void give_answers(void *ctx)
+{
+    struct rp_sandbox *s = ctx;
+    s->busy++;
+    drain_refused(s);
+    if (s->broken && !s->told && !s->dead) {
         s->told = true;
         if (s->ready) {
             void (*ready)(void *, const struct rp_error *) = s->ready;
@@ -160,6 +163,7 @@ static void give_answers(void *ctx)
             s->events.on_broken(s->ctx, &s->why);
         }
     }
+    leave(s);
 }
 
 /* Nothing that comes from this sandbox is believed from here on. Callbacks follow from the loop. */
@@ -270,7 +274,8 @@ static struct rp_wire_writer begin(struct rp_sandbox *s, struct pending *p)
 }
 
 /* Sends what was begun. A request that cannot be sent is answered from the loop. */
-static void submit(struct rp_sandbox *s, struct pending *p, const struct rp_wire_writer *w, uint64_t timeout_ms)
+static void submit(struct rp_sandbox *s, struct pending *p, const struct rp_wire_writer *w,
+                   uint64_t timeout_ms)
 {
     struct rp_error err;
     if (s->broken) {
@@ -305,8 +310,8 @@ static void on_tick(void *ctx)
             if (now < p->deadline_ms)
                 continue;
             struct rp_error err;
-            rp_error_set(&err, RP_ERROR_SANDBOX, "sandbox %s: its init did not answer message %u in time", s->id,
-                         p->type);
+            rp_error_set(&err, RP_ERROR_SANDBOX, "sandbox %s: its init did not answer message %u in time",
+                         s->id, p->type);
             rp_sandbox_break(s, &err);
             return;
         }
@@ -419,11 +424,12 @@ static void on_error(struct rp_sandbox *s, struct pending *p, struct rp_wire_rea
     enum rp_code code = RP_ERROR_SANDBOX;
     switch (p->type) {
     case RP_INIT_SPAWN:
-        code = errnum == ENOENT || errnum == EACCES || errnum == ENOEXEC || errnum == ENOTDIR || errnum == E2BIG
-                   ? RP_ERROR_INVALID
-               : errnum == EAGAIN ? RP_ERROR_QUOTA
-               : errnum == EEXIST ? RP_ERROR_EXISTS
-                                  : RP_ERROR_SANDBOX;
+        code =
+            errnum == ENOENT || errnum == EACCES || errnum == ENOEXEC || errnum == ENOTDIR || errnum == E2BIG
+                ? RP_ERROR_INVALID
+            : errnum == EAGAIN ? RP_ERROR_QUOTA
+            : errnum == EEXIST ? RP_ERROR_EXISTS
+                               : RP_ERROR_SANDBOX;
         break;
     case RP_INIT_CONNECT:
         code = errnum == ETIMEDOUT ? RP_ERROR_TIMEOUT
@@ -494,7 +500,8 @@ static void on_process(struct rp_sandbox *s, struct pending *p, struct rp_wire_r
     info.started_ns = rp_wire_get_u64(r);
     info.label = rp_wire_get_str(r, RP_INIT_LABEL_MAX);
     if (!rp_wire_finished(r) || info.id == 0 || exited > 1 || (info.exited && !exit_valid) ||
-        (info.flags & ~(uint32_t)(RP_SPAWN_PTY | RP_SPAWN_STDIN | RP_SPAWN_MERGE)) || ++p->listed > LISTED_MAX) {
+        (info.flags & ~(uint32_t)(RP_SPAWN_PTY | RP_SPAWN_STDIN | RP_SPAWN_MERGE)) ||
+        ++p->listed > LISTED_MAX) {
         broke(s, RP_ERROR_PROTOCOL, "a malformed entry in the list of processes");
         return;
     }
@@ -504,7 +511,8 @@ static void on_process(struct rp_sandbox *s, struct pending *p, struct rp_wire_r
 static void on_connected(struct rp_sandbox *s, struct pending *p, struct rp_wire_reader *r, int *fd)
 {
     struct rp_error err;
-    int rc = p->type == RP_INIT_CONNECT ? rp_received_connection(*fd, p->port, &err) : rp_received_channel(*fd, &err);
+    int rc = p->type == RP_INIT_CONNECT ? rp_received_connection(*fd, p->port, &err)
+                                        : rp_received_channel(*fd, &err);
     if (!rp_wire_finished(r)) {
         broke(s, RP_ERROR_PROTOCOL, "a malformed answer to a connect");
         return;
@@ -610,11 +618,10 @@ static void on_message(struct rp_sandbox *s, struct rp_str message, int received
 static void on_ready(void *ctx, unsigned events)
 {
     struct rp_sandbox *s = ctx;
-    bool freed = false;
-    s->freed = &freed;
+    s->busy++;
     if (events & RP_WATCH_WRITE)
         flush(s);
-    for (unsigned i = 0; !freed && !s->broken && i < MESSAGES_PER_TURN; i++) {
+    for (unsigned i = 0; !s->dead && !s->broken && i < MESSAGES_PER_TURN; i++) {
         int fd;
         uint8_t message[RP_WIRE_MESSAGE_MAX];
         ssize_t n = rp_seqpacket_receive(s->socket, message, sizeof(message), &fd);
@@ -629,8 +636,7 @@ static void on_ready(void *ctx, unsigned events)
         else
             on_message(s, (struct rp_str){(const char *)message, (size_t)n}, fd);
     }
-    if (!freed)
-        s->freed = NULL;
+    leave(s);
 }
 
 /* ---- life ---- */
@@ -672,23 +678,13 @@ void rp_sandbox_free(struct rp_sandbox *s)
 {
     if (!s)
         return;
-    if (s->freed)
-        *s->freed = true;
-    s->freed = NULL;
     s->told = true;
     s->ready = NULL;
     struct rp_error gone;
     rp_error_set(&gone, RP_ERROR_SANDBOX, "the sandbox is gone");
     rp_sandbox_break(s, &gone);
-    /* An answer may make a request, which is refused and answered here as well. */
-    while (s->refused) {
-        struct pending *p = s->refused;
-        s->refused = p->next;
-        if (!s->refused)
-            s->refused_tail = &s->refused;
-        struct rp_error err = p->error;
-        answer(p, -1, &err);
-    }
+    s->busy++; /* an answer must not free us a second time */
+    drain_refused(s);
     while (s->queue) {
         struct queued *q = s->queue;
         s->queue = q->next;
@@ -697,7 +693,9 @@ void rp_sandbox_free(struct rp_sandbox *s)
     rp_timer_free(s->tick);
     rp_timer_free(s->answer);
     free(s->ports);
-    free(s);
+    s->ports = NULL;
+    s->dead = true;
+    leave(s);
 }
 
 struct rp_loop *rp_sandbox_loop(struct rp_sandbox *s)
@@ -732,7 +730,8 @@ void rp_sandbox_spawn(struct rp_sandbox *s, const struct rp_spawn *spawn, rp_str
     p->wanted = streams_of(spawn->flags);
     uint32_t argc = count_strings(spawn->argv), envc = count_strings(spawn->env);
     struct rp_error err;
-    if (argc == 0 || argc > RP_INIT_ARGV_MAX || envc > RP_INIT_ENV_MAX || spawn->label.n > RP_INIT_LABEL_MAX) {
+    if (argc == 0 || argc > RP_INIT_ARGV_MAX || envc > RP_INIT_ENV_MAX ||
+        spawn->label.n > RP_INIT_LABEL_MAX) {
         rp_error_set(&err, RP_ERROR_INVALID, "a command has 1 to %d arguments and at most %d variables",
                      RP_INIT_ARGV_MAX, RP_INIT_ENV_MAX);
         refuse(s, p, &err);
@@ -766,8 +765,9 @@ void rp_sandbox_reopen(struct rp_sandbox *s, uint64_t id, rp_streams_fn *fn, voi
     submit(s, p, &w, REQUEST_TIMEOUT_MS);
 }
 
-void rp_sandbox_list(struct rp_sandbox *s, void (*each)(void *ctx, const struct rp_sandbox_process_info *info),
-                     rp_done_fn *done, void *ctx)
+void rp_sandbox_list(struct rp_sandbox *s,
+                     void (*each)(void *ctx, const struct rp_sandbox_process_info *info), rp_done_fn *done,
+                     void *ctx)
 {
     struct pending *p = request(RP_INIT_LIST, ctx);
     p->fn.done = done;
@@ -776,7 +776,8 @@ void rp_sandbox_list(struct rp_sandbox *s, void (*each)(void *ctx, const struct 
     submit(s, p, &w, REQUEST_TIMEOUT_MS);
 }
 
-void rp_sandbox_signal(struct rp_sandbox *s, uint64_t id, int signal, uint8_t target, rp_done_fn *fn, void *ctx)
+void rp_sandbox_signal(struct rp_sandbox *s, uint64_t id, int signal, uint8_t target, rp_done_fn *fn,
+                       void *ctx)
 {
     struct pending *p = request(RP_INIT_SIGNAL, ctx);
     p->fn.done = fn;
@@ -816,7 +817,8 @@ void rp_sandbox_forget(struct rp_sandbox *s, uint64_t id)
 }
 
 /* Where a connection to that port has to go: what is listened on, loopback first. */
-static void choose_address(const struct rp_sandbox *s, uint16_t port, uint8_t *ret_family, uint8_t ret_address[16])
+static void choose_address(const struct rp_sandbox *s, uint16_t port, uint8_t *ret_family,
+                           uint8_t ret_address[16])
 {
     static const uint8_t LOOPBACK4[4] = {127, 0, 0, 1}, ANY[16] = {0};
     static const uint8_t LOOPBACK6[16] = {[15] = 1};
