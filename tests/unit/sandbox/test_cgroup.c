@@ -9,7 +9,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
-#include "base/clock.h"
+#include "base/str.h"
 #include "sandbox/oci/cgroup.h"
 
 static const char ID[] = "abcdefgh01234567";
