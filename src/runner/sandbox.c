@@ -442,7 +442,7 @@ static void on_error(struct rp_sandbox *s, struct pending *p, struct rp_wire_rea
                : errnum == EBUSY                   ? RP_ERROR_CONFLICT
                                                    : RP_ERROR_SANDBOX;
     }
-    rp_error_set(&err, code, "%s", message[0] ? message : strerror((int)errnum));
+    rp_error_set(&err, code, "%s", message[0] ? message : strerrordesc_np((int)errnum) ?: "unknown error");
     err.errno_value = (int)errnum;
     if (p->type == RP_INIT_HELLO) {
         rp_error_prefix(&err, "sandbox %s refuses to talk", s->id);

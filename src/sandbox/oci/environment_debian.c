@@ -314,7 +314,7 @@ static void clean(struct rp_environment_job *job)
         "etc/apt/apt.conf.d/99mmdebstrap", "etc/apt/sources.list", "etc/apt/sources.list.d/*",
         "etc/dpkg/dpkg.cfg.d/99mmdebstrap", "etc/dpkg/dpkg.cfg.d/repld", "usr/sbin/policy-rc.d",
         "var/lib/apt/lists/*_*", "var/cache/apt/*.bin", "var/cache/debconf/*-old", "var/lib/dpkg/*-old",
-        "var/log/*.log", "var/log/apt/*", "etc/*-", "root/.[bc]*", "etc/resolv.conf", "etc/hostname",
+        "var/log/*.log", "var/log/apt/*", "dev/*", "etc/*-", "root/.[bc]*", "etc/resolv.conf", "etc/hostname",
         "etc/machine-id",
     };
     for (size_t i = 0; i < RP_ARRAY_SIZE(patterns); i++) {
