@@ -61,7 +61,8 @@ int rp_volumes_open(const struct rp_volumes_options *options, struct rp_volumes 
 /* Stops the thread and frees memory; the mount stays. NULL-safe. */
 void rp_volumes_close(struct rp_volumes *v);
 
-/* Unmounts (everything stays on disk), then closes: after all sandboxes are gone. On failure it stays open. */
+/* Unmounts (everything stays on disk), then closes: after all sandboxes are gone. On failure it stays open.
+ */
 int rp_volumes_unmount(struct rp_volumes *v, struct rp_error *err) RP_MUST_CHECK;
 
 /* A volume with its three directories, on disk when this returns. Idempotent; the quota is then set anew. */

@@ -26,8 +26,8 @@ enum {
     RP_NETWORK_SLOTS = 4096,
     RP_NETWORK_READY_DEFAULT = 4, /* slots kept ready */
     RP_NETWORK_READY_MAX = 256,
-    RP_NETWORK_CONNECTIONS = 4096, /* concurrent connections of one slot; a scanner must not fill the host's
-                                      table of them */
+    RP_NETWORK_CONNECTIONS = 4096,  /* concurrent connections of one slot; a scanner must not fill the host's
+                                       table of them */
     RP_NETWORK_PERMITTED_MAX = 256, /* entries of allow_hosts */
 };
 
