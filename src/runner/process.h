@@ -80,6 +80,13 @@ void rp_process_set_exited(struct rp_process_set *set, uint64_t id, const struct
 /* The project is deleted: its log goes too. */
 void rp_process_set_delete_rings(struct rp_process_set *set);
 
+/* False while an adoption is under way: processes of before are not all known yet. */
+bool rp_process_set_is_ready(const struct rp_process_set *set);
+/* fn(ctx) is called once, from the loop, when the set is ready or its sandbox went away. Cancel by the same
+ * pair. */
+void rp_process_set_wait_ready(struct rp_process_set *set, void (*fn)(void *ctx), void *ctx);
+void rp_process_set_wait_cancel(struct rp_process_set *set, void (*fn)(void *ctx), void *ctx);
+
 /* ---- processes ---- */
 
 enum rp_process_kind {

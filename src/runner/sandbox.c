@@ -665,6 +665,10 @@ struct rp_sandbox *rp_sandbox_new(struct rp_loop *loop, const char *id, int conn
         return s;
     }
     s->watch = rp_watch_new(loop, connection, on_ready, s);
+    if (!s->watch) {
+        broke(s, RP_ERROR_INTERNAL, "its connection cannot be watched");
+        return s;
+    }
     rp_watch_set(s->watch, RP_WATCH_READ);
     struct pending *p = request(RP_INIT_HELLO, s);
     struct rp_wire_writer w = begin(s, p);
