@@ -94,6 +94,20 @@ unsigned rp_process_streams(unsigned flags);
 void rp_process_append(struct rp_process_set *set, struct rp_process *p);
 void rp_process_set_sweep_soon(struct rp_process_set *set);
 
+/* ---- process_set.c ---- */
+
+int rp_process_make_directory(const char *path, struct rp_error *err);
+void rp_process_set_free_all(struct rp_process_set *set, bool remove, bool server_stops);
+/* Calls each(set, name) for every ring of the project but the log. */
+void rp_process_set_each_ring(struct rp_process_set *set,
+                              void (*each)(struct rp_process_set *set, const char *name));
+void rp_process_set_remove_ring(struct rp_process_set *set, const char *name);
+void rp_process_set_became_ready(struct rp_process_set *set, bool adopted);
+
+/* ---- adopt.c ---- */
+
+void rp_process_set_abandon_adoption(struct rp_process_set *set);
+
 /* ---- watcher.c ---- */
 
 void rp_watchers_input(struct rp_process *p, bool full);
