@@ -58,12 +58,31 @@ struct rp_http_exchange;
 
 typedef void rp_http_handler(void *ctx, struct rp_http_exchange *x);
 
-/* Serves on an already listening descriptor (not owned). Each request goes to `handler`. */
+/* What a client may take of the server. Times in milliseconds. */
+struct rp_http_limits {
+    uint32_t head_ms;     /* from the first byte of a head (or the connection's begin) to its end */
+    uint32_t idle_ms;     /* between requests */
+    uint32_t progress_ms; /* a body or a response that stands still; seen between this and half more */
+    uint32_t linger_ms;   /* for the client to close after the last response */
+    uint32_t connections; /* WebSockets and tunnels that were taken over count */
+    uint32_t connections_per_address;
+    bool limit_loopback; /* per address; else loopback only has the limit of all (a proxy may stand there) */
+    size_t drain_max;    /* rest of a body that is read to keep a connection after its response */
+};
+extern const struct rp_http_limits rp_http_limits_default;
+
+/* Serves on an already listening descriptor (not owned). Each request goes to `handler`. At the limit of
+ * connections the longest silent one makes room. */
 struct rp_http_server *rp_http_server_new(struct rp_loop *loop, int listener, rp_http_handler *handler,
                                           void *ctx);
+struct rp_http_server *rp_http_server_new_limited(struct rp_loop *loop, int listener,
+                                                  rp_http_handler *handler, void *ctx,
+                                                  const struct rp_http_limits *limits);
 /* Stops accepting; idle connections close at once, the others after their exchange. */
 void rp_http_server_drain(struct rp_http_server *s);
+/* Cuts what is left (on_close is called for each exchange). NULL-safe. */
 void rp_http_server_free(struct rp_http_server *s);
+/* With those that were taken over and are still open. */
 unsigned rp_http_server_connections(const struct rp_http_server *s);
 
 struct rp_loop *rp_http_loop(struct rp_http_exchange *x);
@@ -75,14 +94,16 @@ const char *rp_http_peer(const struct rp_http_exchange *x);
 bool rp_http_peer_is_loopback(const struct rp_http_exchange *x);
 
 /* Called once when the exchange is over: complete, or broken because the client went away. The exchange is
- * gone after it. */
+ * gone after it. It comes from the loop, never from inside a call of the handler into this module (but for
+ * rp_http_take_over). */
 void rp_http_on_close(struct rp_http_exchange *x, void (*fn)(void *ctx), void *ctx);
 
 /* ---- request body: one of the two, at most once; without either the body is drained or the connection
- * closed. ---- */
+ * closed. Once the response is complete the callbacks are not called any more. ---- */
 
 /* The whole body, at most max bytes (more: 413 is answered and fn is not called). The view lives during the
- * call. */
+ * call. After a 413 the connection is kept when the rest is cheap to read; it is closed when the client still
+ * waits for "100 Continue", since whether the body follows then is anyone's guess. */
 typedef void rp_http_body_fn(void *ctx, struct rp_http_exchange *x, struct rp_str body);
 void rp_http_body_collect(struct rp_http_exchange *x, size_t max, rp_http_body_fn *fn, void *ctx);
 
@@ -99,8 +120,12 @@ void rp_http_body_resume(struct rp_http_exchange *x);
 
 /* ---- response ---- */
 
-/* Adds a field to the response that is not begun yet. Name and value are copied; a value with CR, LF or NUL
- * is dropped. */
+/*
+ * Adds a field to the response that is not begun yet. Name and value are copied; a malformed name, a value
+ * with CR, LF or NUL, and fields over 64 KiB in all are dropped. Content-Length, Transfer-Encoding,
+ * Connection (but "upgrade") and Keep-Alive are the server's own and dropped; Date and X-Request-Id replace
+ * the server's.
+ */
 void rp_http_set_header(struct rp_http_exchange *x, const char *name, struct rp_str value);
 void rp_http_set_header_text(struct rp_http_exchange *x, const char *name, const char *value);
 
@@ -112,9 +137,19 @@ void rp_http_reply_error(struct rp_http_exchange *x, const struct rp_error *err)
 
 /* A streamed response: length -1 is chunked (close-delimited for HTTP/1.0). */
 void rp_http_begin(struct rp_http_exchange *x, int status, const char *content_type, int64_t length);
-/* As rp_stream_write. After RP_WRITE_FULL wait for on_drain. */
+/*
+ * As rp_stream_write. After RP_WRITE_OK at least 64 KiB more are accepted; after RP_WRITE_FULL wait for
+ * on_drain. Bytes over the announced length, or of a response that has no body, are dropped.
+ */
 enum rp_write rp_http_send(struct rp_http_exchange *x, struct rp_str bytes);
+/* The pieces in one write and, with `last`, the end of the response as by rp_http_end. */
+enum rp_write rp_http_send_pieces(struct rp_http_exchange *x, const struct rp_str *pieces, size_t count,
+                                  bool last);
+/* For relays: the queue's cap instead of the default (FULL over half of it), and how much it takes now. */
+void rp_http_set_output_cap(struct rp_http_exchange *x, size_t cap);
+size_t rp_http_room(const struct rp_http_exchange *x);
 void rp_http_on_drain(struct rp_http_exchange *x, void (*fn)(void *ctx), void *ctx);
+/* A response that is shorter than announced is cut. */
 void rp_http_end(struct rp_http_exchange *x);
 /* Cuts the connection, so that the client sees that the response is not whole. */
 void rp_http_abort(struct rp_http_exchange *x);

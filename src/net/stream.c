@@ -494,7 +494,14 @@ void rp_stream_set_caps(struct rp_stream *s, size_t input_cap, size_t output_cap
 {
     s->in.cap = input_cap;
     s->out.cap = output_cap;
+    if (s->out.length > output_cap / 2)
+        s->full = true; /* on_drain is owed from now on */
     update_watch(s);
+}
+
+size_t rp_stream_output_cap(const struct rp_stream *s)
+{
+    return s->out.cap;
 }
 
 uint64_t rp_stream_progress(const struct rp_stream *s)
