@@ -24,7 +24,8 @@ static int parse_cidr(struct rp_str text, struct rp_cidr *ret, const char *point
     return 0;
 }
 
-static int parse_allow(json_t *object, const char *pointer, struct rp_network_policy *policy, struct rp_error *err)
+static int parse_allow(json_t *object, const char *pointer, struct rp_network_policy *policy,
+                       struct rp_error *err)
 {
     json_t *allow = NULL;
     int there = rp_json_get_array(object, pointer, "allow", &allow, err);
@@ -45,8 +46,8 @@ static int parse_allow(json_t *object, const char *pointer, struct rp_network_po
         json_t *j = json_array_get(allow, i);
         if (!json_is_string(j))
             return rp_error_field(err, item, "must be a string");
-        if (parse_cidr((struct rp_str){json_string_value(j), json_string_length(j)}, &policy->allow[i], item, err) <
-            0)
+        if (parse_cidr((struct rp_str){json_string_value(j), json_string_length(j)}, &policy->allow[i], item,
+                       err) < 0)
             return -1;
         policy->count++;
     }
@@ -68,7 +69,8 @@ int rp_network_decode(json_t *value, const char *pointer, struct rp_network_poli
         object = json_incref(value);
         rp_json_pointer(at, sizeof at, pointer, "mode");
     } else {
-        return rp_error_field(err, pointer, "must be \"internet\", \"none\" or {\"mode\": …, \"allow\": […]}");
+        return rp_error_field(err, pointer,
+                              "must be \"internet\", \"none\" or {\"mode\": …, \"allow\": […]}");
     }
     if (rp_json_only_keys(object, pointer, keys, err) < 0)
         return -1;

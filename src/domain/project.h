@@ -87,6 +87,9 @@ struct rp_project_observer {
     void (*exited)(void *ctx, struct rp_project *p, uint64_t process, const struct rp_exit *exit);
     void (*ports)(void *ctx, struct rp_project *p, const struct rp_port *ports, size_t count);
     void (*deleted)(void *ctx, struct rp_project *p); /* last call for this project */
+    /* The server ends, the sandbox lives on: drop all use, keep what is needed to find it again. Last call.
+     */
+    void (*closing)(void *ctx, struct rp_project *p);
 };
 enum rp_observer_slot {
     RP_OBSERVER_PROCESSES,

@@ -14,6 +14,7 @@ void rp_project_input_done(struct rp_project_input *in)
     free(in->run_command);
     free(in->env);
     free(in->metadata);
+    free(in->dependencies_json);
     free(in->network);
     rp_dependencies_done(&in->dependencies);
     for (size_t i = 0; i < in->file_count; i++) {
@@ -386,8 +387,9 @@ static int input_stack(json_t *body, const struct rp_stacks *stacks, const char 
 static int create_fields(json_t *body, const struct rp_stacks *stacks, const char *default_stack,
                          struct rp_project_input *in, struct rp_error *err)
 {
-    static const char *const keys[] = {"stack",   "runtime", "name",         "dependencies", "files",  "env", "metadata",
-                                       "run_command", "limits",  "network", "idle_timeout", "always_on", NULL};
+    static const char *const keys[] = {"stack",        "runtime",   "name",        "dependencies", "files",
+                                       "env",          "metadata",  "run_command", "limits",       "network",
+                                       "idle_timeout", "always_on", NULL};
     if (rp_json_only_keys(body, "", keys, err) < 0 || input_stack(body, stacks, default_stack, in, err) < 0 ||
         input_settings(body, false, in, err) < 0 || input_files(body, in, err) < 0)
         return -1;
@@ -457,7 +459,8 @@ static void replace(char **text, const char *with)
     *text = with ? rp_strdup(with) : NULL;
 }
 
-int rp_project_input_apply(const struct rp_project_input *in, struct rp_project_record *r, struct rp_error *err)
+int rp_project_input_apply(const struct rp_project_input *in, struct rp_project_record *r,
+                           struct rp_error *err)
 {
     if (in->has & RP_INPUT_ENV && merge(&r->env, in->env, "/env", true, err) < 0)
         return -1;
@@ -467,6 +470,8 @@ int rp_project_input_apply(const struct rp_project_input *in, struct rp_project_
         replace(&r->name, in->name);
     if (in->has & RP_INPUT_RUN_COMMAND)
         replace(&r->run_command, in->run_command);
+    if (in->has & RP_INPUT_DEPENDENCIES)
+        replace(&r->dependencies, in->dependencies_json);
     if (in->has & RP_INPUT_NETWORK)
         replace(&r->network, in->network);
     if (in->has & RP_INPUT_MEMORY)

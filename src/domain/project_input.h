@@ -44,14 +44,15 @@ enum {
     RP_INPUT_ALWAYS_ON = 256,
     RP_INPUT_ENV = 512,
     RP_INPUT_METADATA = 1024,
+    RP_INPUT_DEPENDENCIES = 2048, /* set by the dependencies' own routes, not by a PATCH */
 };
 
 struct rp_project_input {
     unsigned has;
     const struct rp_stack *stack; /* creation only */
     char *name, *run_command;
-    char *env, *metadata; /* JSON. For an update: a merge patch (RFC 7396) */
-    char *network;        /* JSON, as in the record */
+    char *env, *metadata;  /* JSON. For an update: a merge patch (RFC 7396) */
+    char *network;         /* JSON, as in the record */
     uint64_t memory, disk; /* 0: the default */
     uint32_t cpu, processes;
     uint32_t idle_timeout;

@@ -52,20 +52,21 @@ size_t rp_projects_count(const struct rp_projects *all);
 
 /*
  * Makes a project from checked input: volume, template, manifest and the user's files, row. fn gets the
- * project, or NULL and why; then nothing is left behind. `once` NULL, or a key and a hash of the request
- * under which the answer that `write_answer` makes is kept.
+ * project, or NULL and why; then nothing is left behind. *input is taken over and left empty. `once` NULL, or
+ * a key and a hash of the request: the answer (201, Location, rp_project_write_json) is kept under it in the
+ * same transaction.
  */
 struct rp_project_once {
     const char *key, *request;
 };
-void rp_projects_create(struct rp_projects *all, const struct rp_project_input *input,
+void rp_projects_create(struct rp_projects *all, struct rp_project_input *input,
                         const struct rp_project_once *once, rp_project_fn *fn, void *ctx);
 
 /*
- * Applies the fields that `input` has. expected_version 0: whatever it is; else RP_ERROR_PRECONDITION when
- * it is another. Limits take effect at once where there is a sandbox.
+ * Applies the fields that *input has; it is taken over and left empty. expected_version 0: whatever it is;
+ * else RP_ERROR_PRECONDITION when it is another. Limits take effect at once where there is a sandbox.
  */
-void rp_project_update(struct rp_project *p, const struct rp_project_input *input, uint64_t expected_version,
+void rp_project_update(struct rp_project *p, struct rp_project_input *input, uint64_t expected_version,
                        rp_project_fn *fn, void *ctx);
 
 /* Stops it and removes its row and its files. */

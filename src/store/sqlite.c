@@ -166,6 +166,18 @@ static int keep_answer(struct rp_database *d, const struct rp_idempotent_answer 
     return rp_database_step(d, s, err) < 0 ? -1 : 0;
 }
 
+static int run_with_id(struct rp_database *d, const char *sql, const char *id, struct rp_error *err)
+{
+    _cleanup_statement_ sqlite3_stmt *s = rp_database_prepare(d, sql, err);
+    if (!s)
+        return -1;
+    rp_bind_text(s, 1, id);
+    return rp_database_step(d, s, err) < 0 ? -1 : 0;
+}
+
+static const char UNSETTLE[] = "INSERT OR IGNORE INTO unsettled_volumes VALUES (?)";
+static const char SETTLE[] = "DELETE FROM unsettled_volumes WHERE project = ?";
+
 static int insert_work(struct rp_job *job, struct rp_database *d, struct rp_error *err)
 {
     struct project_job *p = RP_CONTAINER_OF(job, struct project_job, job);
@@ -185,6 +197,8 @@ static int insert_work(struct rp_job *job, struct rp_database *d, struct rp_erro
     bind_state(s, at, r);
     if (rp_database_step(d, s, err) < 0)
         return rp_error_prefix(err, "project %s", r->id);
+    if (run_with_id(d, SETTLE, r->id, err) < 0)
+        return -1;
     return p->has_answer ? keep_answer(d, &p->answer, err) : 0;
 }
 
@@ -262,18 +276,43 @@ void rp_store_project_state(struct rp_store *s, const struct rp_project_record *
 static int delete_work(struct rp_job *job, struct rp_database *d, struct rp_error *err)
 {
     struct project_job *p = RP_CONTAINER_OF(job, struct project_job, job);
-    _cleanup_statement_ sqlite3_stmt *s = rp_database_prepare(d, "DELETE FROM projects WHERE id = ?", err);
-    if (!s)
+    if (run_with_id(d, UNSETTLE, p->record.id, err) < 0)
         return -1;
-    rp_bind_text(s, 1, p->record.id);
-    return rp_database_step(d, s, err) < 0 ? -1 : 0;
+    return run_with_id(d, "DELETE FROM projects WHERE id = ?", p->record.id, err);
+}
+
+static int unsettle_work(struct rp_job *job, struct rp_database *d, struct rp_error *err)
+{
+    return run_with_id(d, UNSETTLE, RP_CONTAINER_OF(job, struct project_job, job)->record.id, err);
+}
+
+static int settle_work(struct rp_job *job, struct rp_database *d, struct rp_error *err)
+{
+    return run_with_id(d, SETTLE, RP_CONTAINER_OF(job, struct project_job, job)->record.id, err);
+}
+
+static void submit_id(struct rp_store *s, const char *id,
+                      int (*work)(struct rp_job *, struct rp_database *, struct rp_error *),
+                      rp_store_done_fn *fn, void *ctx)
+{
+    struct rp_project_record r = {0};
+    (void)rp_str_copy(r.id, sizeof r.id, rp_str_of(id));
+    submit_project(s, &r, work, NULL, fn, ctx);
 }
 
 void rp_store_project_delete(struct rp_store *s, const char *id, rp_store_done_fn *fn, void *ctx)
 {
-    struct rp_project_record r = {0};
-    (void)rp_str_copy(r.id, sizeof r.id, rp_str_of(id));
-    submit_project(s, &r, delete_work, NULL, fn, ctx);
+    submit_id(s, id, delete_work, fn, ctx);
+}
+
+void rp_store_volume_unsettled(struct rp_store *s, const char *project, rp_store_done_fn *fn, void *ctx)
+{
+    submit_id(s, project, unsettle_work, fn, ctx);
+}
+
+void rp_store_volume_settled(struct rp_store *s, const char *project, rp_store_done_fn *fn, void *ctx)
+{
+    submit_id(s, project, settle_work, fn, ctx);
 }
 
 /* ---- reading ---- */
@@ -372,6 +411,20 @@ int rp_store_projects_load(struct rp_store *s, void (*each)(void *ctx, const str
     }
     rp_database_close(&d);
     return row < 0 ? rp_error_prefix(err, "load the projects") : 0;
+}
+
+int rp_store_unsettled_load(struct rp_store *s, void (*each)(void *ctx, const char *project), void *ctx,
+                            struct rp_error *err)
+{
+    struct rp_database d;
+    if (rp_database_open(s->path, true, &d, err) < 0)
+        return -1;
+    sqlite3_stmt *q = rp_database_prepare(&d, "SELECT project FROM unsettled_volumes", err);
+    int row = q ? 1 : -1;
+    while (row > 0 && (row = rp_database_step(&d, q, err)) > 0)
+        each(ctx, (const char *)sqlite3_column_text(q, 0));
+    rp_database_close(&d);
+    return row < 0 ? rp_error_prefix(err, "load the unsettled volumes") : 0;
 }
 
 /* ---- open and close ---- */

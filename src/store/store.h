@@ -69,7 +69,8 @@ struct rp_idempotent_answer {
     int status;
 };
 
-/* Inserts the row (version as it is in r) and, when `answer` is not NULL, the answer in the same transaction.
+/* Inserts the row (version as it is in r), settles its volume and, when `answer` is not NULL, keeps the
+ * answer, all in one transaction.
  * RP_ERROR_EXISTS when the id or the key is taken. */
 void rp_store_project_insert(struct rp_store *s, const struct rp_project_record *r,
                              const struct rp_idempotent_answer *answer, rp_store_done_fn *fn, void *ctx);
@@ -84,7 +85,18 @@ void rp_store_project_state(struct rp_store *s, const struct rp_project_record *
 typedef void rp_store_answer_fn(void *ctx, const struct rp_idempotent_answer *answer,
                                 const struct rp_error *err);
 void rp_store_idempotent_answer(struct rp_store *s, const char *key, rp_store_answer_fn *fn, void *ctx);
+/* And notes that its volume is to be deleted. */
 void rp_store_project_delete(struct rp_store *s, const char *id, rp_store_done_fn *fn, void *ctx);
+
+/*
+ * Volumes that are to be deleted at the next start unless they are settled first: noted before a volume is
+ * made, so that a server that dies in between leaves none behind.
+ */
+void rp_store_volume_unsettled(struct rp_store *s, const char *project, rp_store_done_fn *fn, void *ctx);
+void rp_store_volume_settled(struct rp_store *s, const char *project, rp_store_done_fn *fn, void *ctx);
+/* Those that are left, at start-up; blocks. */
+int rp_store_unsettled_load(struct rp_store *s, void (*each)(void *ctx, const char *project), void *ctx,
+                            struct rp_error *err) RP_MUST_CHECK;
 /* All projects at start-up; blocks; each(ctx, record) gets a record it must not keep. */
 int rp_store_projects_load(struct rp_store *s, void (*each)(void *ctx, const struct rp_project_record *r),
                            void *ctx, struct rp_error *err) RP_MUST_CHECK;

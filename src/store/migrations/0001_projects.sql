@@ -1,4 +1,4 @@
--- Projects, and the answers that are kept for an Idempotency-Key.
+-- Projects, volumes without one, and the answers that are kept for an Idempotency-Key.
 CREATE TABLE projects (
     id           TEXT PRIMARY KEY,
     owner        TEXT NOT NULL,
@@ -25,6 +25,12 @@ CREATE TABLE projects (
     boot_id      TEXT NOT NULL,
     reason       TEXT,
     installed    TEXT
+) STRICT, WITHOUT ROWID;
+
+-- Volumes that are to be deleted unless their project is made: noted before a volume is made, and with the deletion of a
+-- project, so that a server that dies in between leaves none behind.
+CREATE TABLE unsettled_volumes (
+    project TEXT PRIMARY KEY
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE idempotent_answers (

@@ -14,7 +14,7 @@
 #include "base/clock.h"
 #include "store/store.h"
 
-static char dir[64], path[96];
+static char dir[64], path[160];
 static struct rp_loop *loop;
 static struct rp_store *store;
 
@@ -47,7 +47,7 @@ static int teardown(void **state)
 {
     const char *suffixes[] = {"", "-wal", "-shm"};
     for (size_t i = 0; i < RP_ARRAY_SIZE(suffixes); i++) {
-        char p[128];
+        char p[200];
         snprintf(p, sizeof p, "%s%s", path, suffixes[i]);
         unlink(p);
     }
@@ -424,7 +424,7 @@ static void test_a_full_disk_is_said_and_survived(void **state)
     assert_int_equal(mkdir(mount_point, 0700), 0);
     if (mount("rp-store", mount_point, "tmpfs", 0, "size=2m") != 0)
         fail_msg("mount a tmpfs: needs root");
-    char before[96];
+    char before[160];
     strcpy(before, path);
     snprintf(path, sizeof path, "%s/t.db", mount_point);
     open_store();
