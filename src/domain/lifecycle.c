@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "domain/project_internal.h"
+#include "runner/files.h"
 
 /* An answer of the orchestrator about one sandbox of one project. */
 struct slot_call {
@@ -153,6 +154,8 @@ static void detach(struct rp_project *p)
                 o->o->detached(o->ctx, p);
         }
     }
+    if (p->sandbox)
+        rp_files_drop(p->all->parts.files, p->sandbox);
     rp_sandbox_free(p->sandbox);
     p->sandbox = NULL;
     p->ports_fast = false;
@@ -581,6 +584,8 @@ void rp_project_leave(struct rp_project *p)
 {
     p->attached = false;
     rp_project_observers_closing(p);
+    if (p->sandbox)
+        rp_files_drop(p->all->parts.files, p->sandbox);
     rp_sandbox_free(p->sandbox);
     p->sandbox = NULL;
     p->slot = SLOT_NONE;

@@ -51,9 +51,10 @@ struct rp_project_input {
     unsigned has;
     const struct rp_stack *stack; /* creation only */
     char *name, *run_command;
-    char *env, *metadata;  /* JSON. For an update: a merge patch (RFC 7396) */
-    char *network;         /* JSON, as in the record */
-    uint64_t memory, disk; /* 0: the default */
+    char *env, *metadata;    /* JSON. For an update: a merge patch (RFC 7396) */
+    char *dependencies_json; /* RP_INPUT_DEPENDENCIES */
+    char *network;           /* JSON, as in the record */
+    uint64_t memory, disk;   /* 0: the default */
     uint32_t cpu, processes;
     uint32_t idle_timeout;
     bool always_on;

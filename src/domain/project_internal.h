@@ -114,7 +114,7 @@ struct rp_project {
     int64_t sandbox_started_at;
     bool warm;
     struct rp_error start_error; /* why the last start failed (code NONE: it did not) */
-    char end_reason[384];        /* why the sandbox goes away by itself, or "" */
+    char end_reason[416];        /* why the sandbox goes away by itself, or "" */
     struct waiters start_waiters, stop_waiters, files_waiters;
     uint64_t files_used_ms;
 

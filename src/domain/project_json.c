@@ -63,9 +63,7 @@ static void write_run(struct rp_json_writer *w, const struct run *run)
     rp_json_field_string(w, "state", rp_run_state_name(run->state));
     if (run->has_exit && (run->state == RUN_EXITED || run->state == RUN_FAILED)) {
         if (run->exit_signal) {
-            char name[24];
-            snprintf(name, sizeof name, "SIG%s", sigabbrev_np(run->exit_signal) ?: "?");
-            rp_json_field_string(w, "signal", name);
+            rp_json_field_int(w, "signal", run->exit_signal);
         } else {
             rp_json_field_int(w, "exit_code", run->exit_code);
         }

@@ -81,10 +81,21 @@ static void on_deleted(void *ctx, struct rp_project *p)
     rp_process_set_free(set);
 }
 
+static void on_closing(void *ctx, struct rp_project *p)
+{
+    rp_process_set_free(rp_project_data(p, RP_OBSERVER_PROCESSES));
+    rp_project_set_data(p, RP_OBSERVER_PROCESSES, NULL);
+}
+
 void rp_project_processes_observe(struct rp_projects *projects, struct rp_processes *all)
 {
     static const struct rp_project_observer OBSERVER = {
-        .attached = on_attached, .detached = on_detached, .exited = on_exited, .deleted = on_deleted};
+        .attached = on_attached,
+        .detached = on_detached,
+        .exited = on_exited,
+        .deleted = on_deleted,
+        .closing = on_closing,
+    };
     rp_projects_observe(projects, RP_OBSERVER_PROCESSES, &OBSERVER, all);
 }
 
