@@ -84,6 +84,8 @@ static const struct row {
      "a project that nobody uses stops after this; 0: never"},
     {"max-sandboxes", "COUNT", NUMBER, AT(max_sandboxes), "1000", NULL, 1, 16000, NULL,
      "sandboxes at the same time"},
+    {"warm-sandboxes", "COUNT", NUMBER, AT(warm_sandboxes), "0", NULL, 0, 256, NULL,
+     "empty sandboxes that are kept ready, so that starts are faster"},
     {"scrollback", "SIZE", SIZE, AT(ring_size), "1M", NULL, 65536, UINT64_C(1) << 30, NULL,
      "output that is kept of each terminal and log"},
     {"boot-id", "ID", TEXT, AT(boot_id), NULL, "/proc/sys/kernel/random/boot_id", 0, 0, check_word,

@@ -42,6 +42,7 @@ struct rp_settings {
     uint64_t disk_quota;     /* bytes: of a project */
     uint32_t idle_timeout;   /* seconds; 0 never */
     uint32_t max_sandboxes;
+    uint32_t warm_sandboxes;           /* empty ones kept ready */
     uint64_t ring_size;                /* bytes kept of each terminal or log */
     const char *boot_id;               /* the machine's; tests give another to play a reboot */
     uint32_t user_id, group_id;        /* of `user`, resolved */

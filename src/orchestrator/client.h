@@ -5,8 +5,8 @@
  * request, and after rp_orchestrator_free never. A request made while there is no connection waits for one up
  * to RP_ORCHESTRATOR_PATIENCE_MS, then fails with RP_ERROR_UNAVAILABLE. When the connection breaks (the
  * orchestrator crashed; it comes back within milliseconds) the client connects again and repeats what waits
- * for an answer, since every request but START is idempotent. A START that was sent fails with
- * RP_ERROR_UNAVAILABLE: whether its sandbox exists is known after the next LIST, and on_connected says when
+ * for an answer, since every request but START and VOLUME_CLONE is idempotent. These, when sent, fail with
+ * RP_ERROR_UNAVAILABLE: whether the sandbox exists is known after the next LIST, and on_connected says when
  * to ask. At most RP_ORCHESTRATOR_REQUESTS_MAX requests wait; one more fails with RP_ERROR_UNAVAILABLE.
  */
 #ifndef RP_ORCHESTRATOR_CLIENT_H
