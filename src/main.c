@@ -4,12 +4,18 @@
 
 #include "base/cleanup.h"
 #include "cli/cli.h"
+#include "cli/stack.h"
+
+static int stack(int argc, char **argv)
+{
+    return rp_cli_stack(argc - 1, argv + 1);
+}
 
 static const struct {
     const char *name;
     int (*run)(int argc, char **argv);
 } commands[] = {
-    {"serve", rp_cli_serve},     {"stack", rp_cli_stack},       {"doctor", rp_cli_doctor},
+    {"serve", rp_cli_serve},     {"stack", stack},       {"doctor", rp_cli_doctor},
     {"version", rp_cli_version}, {"--version", rp_cli_version}, {"help", rp_cli_help},
     {"--help", rp_cli_help},     {"-h", rp_cli_help},
 };

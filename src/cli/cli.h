@@ -6,7 +6,6 @@
 #define RP_CLI_CLI_H
 
 int rp_cli_serve(int argc, char **argv);
-int rp_cli_stack(int argc, char **argv); /* stack.c */
 int rp_cli_doctor(int argc, char **argv);
 int rp_cli_version(int argc, char **argv);
 int rp_cli_help(int argc, char **argv);

@@ -217,7 +217,7 @@ static void bad_fields_are_refused(void **state)
         {RP_ORCH_VOLUME_CREATE, "quota", spoil_quota},
     };
     for (size_t i = 0; i < RP_ARRAY_SIZE(list); i++) {
-        struct rp_orchestrator_message good = full(list[i].type), bad = good, back;
+        struct rp_orchestrator_message good = full(list[i].type), bad = good;
         list[i].spoil(&bad);
         uint8_t data[RP_ORCH_MESSAGE_SIZE_MAX];
         assert_int_equal(rp_orchestrator_encode(&bad, RP_TO_ORCHESTRATOR, data, sizeof(data)), -1);
