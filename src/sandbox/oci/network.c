@@ -308,6 +308,13 @@ static int make_one(struct rp_network *n)
     return r < 0 ? -1 : 1;
 }
 
+static bool is_free(void *ctx, uint32_t index)
+{
+    struct rp_network *n = ctx;
+    HOLD_LOCK(n);
+    return index < RP_NETWORK_SLOTS && n->slots[index].state == SLOT_FREE;
+}
+
 static void repair_rules(struct rp_network *n)
 {
     HOLD_LOCK(n);
@@ -334,8 +341,13 @@ static void *keep(void *arg)
             (void)!read(n->wake, &(uint64_t){0}, sizeof(uint64_t));
         bool flushed = ready > 0 && p[1].revents && rp_network_watch_read(watch);
         uint64_t now = rp_clock_monotonic_ns();
-        if (flushed || now - checked >= (uint64_t)CHECK_MS * 1000000) {
+        bool due = now - checked >= (uint64_t)CHECK_MS * 1000000;
+        if (flushed || due)
             repair_rules(n);
+        if (due) {
+            /* Interfaces that outlived their slot, because a process lingers in the namespace. This thread
+             * is the only one that makes any, so none is taken for unused while it is being made. */
+            (void)!rp_network_slots_sweep(&n->place, is_free, n, NULL);
             checked = now;
         }
     }
@@ -461,7 +473,7 @@ int rp_network_destroy_all(struct rp_network *n, struct rp_error *err)
         struct slot *s = &n->slots[i];
         if (s->state != SLOT_READY && s->state != SLOT_TAKEN)
             continue;
-        if (rp_network_slot_remove(&n->place, i, result ? NULL : &first) < 0 ||
+        if (rp_network_slot_release(&n->place, i, result ? NULL : &first) < 0 ||
             (s->record &&
              rp_network_record_remove(n->directory, s->record->sandbox, result ? NULL : &first) < 0))
             result = -1;
@@ -476,7 +488,7 @@ int rp_network_destroy_all(struct rp_network *n, struct rp_error *err)
     n->keeper_runs = false;
     if (rp_network_rules_remove(n->rules, result ? NULL : &first) < 0)
         result = -1;
-    if (rp_network_slots_sweep(&n->place, result ? NULL : &first) < 0)
+    if (rp_network_slots_sweep(&n->place, NULL, NULL, result ? NULL : &first) < 0)
         result = -1;
     if (result < 0 && err)
         *err = first;
@@ -610,8 +622,8 @@ int rp_network_slot_give(struct rp_network *n, const char *sandbox, struct rp_er
             return -1;
         }
     }
-    /* The slow part, without the lock. The record goes last: until then a crash leaves something to list. */
-    int r = rp_network_slot_remove(&n->place, index, err);
+    /* Without the lock. The record goes last: until then a crash leaves something to list. */
+    int r = rp_network_slot_release(&n->place, index, err);
     if (r == 0)
         r = rp_network_record_remove(n->directory, sandbox, err);
     HOLD_LOCK(n);

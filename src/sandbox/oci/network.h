@@ -79,8 +79,8 @@ int rp_network_slot_take(struct rp_network *n, const char *sandbox, struct rp_ne
 int rp_network_slot_find(struct rp_network *n, const char *sandbox, struct rp_network_slot *ret,
                          struct rp_error *err) RP_MUST_CHECK;
 
-/* Cuts the sandbox's traffic at once and removes the slot. Idempotent; succeeds when it has none. A slot is
- * never used twice. */
+/* Cuts the sandbox's traffic at once and lets go of the slot: the kernel removes it when its last process is
+ * gone. Idempotent; succeeds when it has none. A namespace is never used twice. */
 int rp_network_slot_give(struct rp_network *n, const char *sandbox, struct rp_error *err) RP_MUST_CHECK;
 
 /*

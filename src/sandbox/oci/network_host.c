@@ -2,6 +2,7 @@
 
 #include <arpa/inet.h>
 #include <linux/if_link.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "sandbox/oci/network_netlink.h"
@@ -197,27 +198,36 @@ int rp_network_is_local(uint32_t address, bool *ret, struct rp_error *err)
 
 struct sweep {
     const struct rp_network_place *place;
+    bool (*unused)(void *ctx, uint32_t index);
+    void *ctx;
     uint32_t found;
     char names[64][IFNAMSIZ]; /* a round's worth */
 };
 
-static void keep_own_links(void *ctx, const struct nlmsghdr *h)
+static void keep_unused_links(void *ctx, const struct nlmsghdr *h)
 {
     struct sweep *s = ctx;
     const struct nlattr *a[IFLA_IFNAME + 1];
-    rp_netlink_attributes(h, sizeof(struct ifinfomsg), a, IFLA_IFNAME);
     struct clash c = {.place = s->place};
-    if (a[IFLA_IFNAME] && s->found < RP_ARRAY_SIZE(s->names) && is_ours(&c, rp_netlink_data(a[IFLA_IFNAME])))
-        snprintf(s->names[s->found++], IFNAMSIZ, "%s", (const char *)rp_netlink_data(a[IFLA_IFNAME]));
+    rp_netlink_attributes(h, sizeof(struct ifinfomsg), a, IFLA_IFNAME);
+    if (!a[IFLA_IFNAME] || s->found == RP_ARRAY_SIZE(s->names))
+        return;
+    const char *name = rp_netlink_data(a[IFLA_IFNAME]);
+    if (!is_ours(&c, name))
+        return;
+    uint32_t index = (uint32_t)strtoul(name + strlen(s->place->tag) + 1, NULL, 16);
+    if (!s->unused || s->unused(s->ctx, index))
+        snprintf(s->names[s->found++], IFNAMSIZ, "%s", name);
 }
 
-int rp_network_slots_sweep(const struct rp_network_place *p, struct rp_error *err)
+int rp_network_slots_sweep(const struct rp_network_place *p, bool (*unused)(void *ctx, uint32_t index),
+                           void *ctx, struct rp_error *err)
 {
     for (;;) {
-        struct sweep s = {.place = p};
+        struct sweep s = {.place = p, .unused = unused, .ctx = ctx};
         struct ifinfomsg links = {.ifi_family = AF_UNSPEC};
         _cleanup_(rp_netlink_close) struct rp_netlink host = {.fd = -1};
-        if (dump(RTM_GETLINK, &links, sizeof(links), keep_own_links, &s, err) < 0 ||
+        if (dump(RTM_GETLINK, &links, sizeof(links), keep_unused_links, &s, err) < 0 ||
             rp_netlink_open(NETLINK_ROUTE, &host, err) < 0)
             return -1;
         if (s.found == 0)

@@ -18,7 +18,8 @@ int rp_network_prefix_free(const struct rp_network_place *p, struct rp_error *er
 /* True when the address is one of the host's. */
 int rp_network_is_local(uint32_t address, bool *ret, struct rp_error *err) RP_MUST_CHECK;
 
-/* Removes every interface of this place, known or not. */
-int rp_network_slots_sweep(const struct rp_network_place *p, struct rp_error *err) RP_MUST_CHECK;
+/* Removes every interface of this place for which unused(ctx, index) says true; NULL: all. */
+int rp_network_slots_sweep(const struct rp_network_place *p, bool (*unused)(void *ctx, uint32_t index),
+                           void *ctx, struct rp_error *err) RP_MUST_CHECK;
 
 #endif

@@ -13,6 +13,7 @@
 #include <sys/vfs.h>
 
 enum { FIRST_SLOT = 0x1000 }; /* addresses of the prefix below it are the server's own: the gateway */
+enum { LINK_WAIT_MS = 2000, LINK_OPERATIONAL = 6 /* IF_OPER_UP of linux/if.h (RFC 2863) */ };
 
 /* IPV4_DEVCONF_* of linux/ip.h, which cannot be included beside the C library's netinet/ip.h. */
 enum { DEVCONF_FORWARDING = 1, DEVCONF_ARP_IGNORE = 19, DEVCONF_ROUTE_LOCALNET = 26 };
@@ -66,6 +67,31 @@ int rp_network_link_delete(struct rp_netlink *n, const char *name)
     rp_netlink_begin(&m, RTM_DELLINK, 0, &info, sizeof(info));
     rp_netlink_put_string(&m, IFLA_IFNAME, name);
     return rp_netlink_request(n, &m);
+}
+
+static void keep_operational(void *ctx, const struct nlmsghdr *h)
+{
+    const struct nlattr *a[IFLA_OPERSTATE + 1];
+    rp_netlink_attributes(h, sizeof(struct ifinfomsg), a, IFLA_OPERSTATE);
+    *(bool *)ctx =
+        a[IFLA_OPERSTATE] && *(const uint8_t *)rp_netlink_data(a[IFLA_OPERSTATE]) == LINK_OPERATIONAL;
+}
+
+/* The kernel puts a link into operation a moment after it was set up, and drops packets until then. */
+static int link_wait(struct rp_netlink *n, const char *name)
+{
+    for (int i = 0; i < LINK_WAIT_MS * 5; i++) {
+        bool operational = false;
+        struct rp_netlink_message m;
+        struct ifinfomsg info = {.ifi_family = AF_UNSPEC};
+        rp_netlink_begin(&m, RTM_GETLINK, 0, &info, sizeof(info));
+        rp_netlink_put_string(&m, IFLA_IFNAME, name);
+        int r = rp_netlink_query(n, &m, keep_operational, &operational);
+        if (r < 0 || operational)
+            return r;
+        usleep(200);
+    }
+    return -ETIMEDOUT;
 }
 
 static int link_up(struct rp_netlink *n, uint32_t index)
@@ -317,6 +343,10 @@ int rp_network_slot_make(const struct rp_network_place *p, uint32_t index, uint3
 
     if (configure_host(&host, p, index, name, err) == 0) {
         r = configure_inside(&inside, p, index);
+        if (r == 0)
+            r = link_wait(&inside, "eth0");
+        if (r == 0)
+            r = link_wait(&host, name);
         if (r == 0 && bind_namespace(netns, path, err) == 0)
             return 0;
         if (r < 0)
@@ -326,17 +356,25 @@ int rp_network_slot_make(const struct rp_network_place *p, uint32_t index, uint3
     return -1;
 }
 
-int rp_network_slot_remove(const struct rp_network_place *p, uint32_t index, struct rp_error *err)
+int rp_network_slot_release(const struct rp_network_place *p, uint32_t index, struct rp_error *err)
 {
-    char name[IFNAMSIZ], path[PATH_MAX];
-    _cleanup_(rp_netlink_close) struct rp_netlink host = {.fd = -1};
-    rp_network_slot_interface(p, index, name);
+    char path[PATH_MAX];
     rp_network_slot_path(p, index, path);
     /* More than one mount may lie on it after a crash in between. */
     while (umount2(path, MNT_DETACH | UMOUNT_NOFOLLOW) == 0)
         ;
     if (unlink(path) < 0 && errno != ENOENT)
         return rp_error_errno(err, RP_ERROR_INTERNAL, errno, "remove \"%s\"", path);
+    return 0;
+}
+
+int rp_network_slot_remove(const struct rp_network_place *p, uint32_t index, struct rp_error *err)
+{
+    char name[IFNAMSIZ];
+    _cleanup_(rp_netlink_close) struct rp_netlink host = {.fd = -1};
+    rp_network_slot_interface(p, index, name);
+    if (rp_network_slot_release(p, index, err) < 0)
+        return -1;
     if (rp_netlink_open(NETLINK_ROUTE, &host, err) < 0)
         return -1;
     int r = rp_network_link_delete(&host, name);

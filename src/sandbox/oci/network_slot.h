@@ -42,7 +42,13 @@ void rp_network_slot_path(const struct rp_network_place *p, uint32_t index, char
 int rp_network_slot_make(const struct rp_network_place *p, uint32_t index, uint32_t mtu,
                          struct rp_error *err) RP_MUST_CHECK;
 
-/* Removes the interface and the path, whichever is there. */
+/* Lets go of the namespace. It ends, and its interface with it, when no process is left in it: the kernel
+ * does that in batches shortly after, while removing an interface by name holds everybody up for tens of ms.
+ */
+int rp_network_slot_release(const struct rp_network_place *p, uint32_t index,
+                            struct rp_error *err) RP_MUST_CHECK;
+
+/* Removes the interface and the path, whichever is there, before it returns. */
 int rp_network_slot_remove(const struct rp_network_place *p, uint32_t index,
                            struct rp_error *err) RP_MUST_CHECK;
 

@@ -150,6 +150,8 @@ static void giving_back_leaves_nothing(void **state)
     must(rp_network_slot_give(network, ONE, &e), &e);
     assert_int_equal(stat(record, &st), -1);
     assert_int_equal(stat(slot.netns, &st), -1);
+    for (int i = 0; i < 200 && RUN("sh", "-c", has_route) == 0; i++)
+        usleep(10 * 1000);
     assert_int_equal(RUN("sh", "-c", has_route), 1); /* its interface went, and the route with it */
     /* Its address is not the next one's. */
     assert_int_not_equal(take(TWO).address, slot.address);
