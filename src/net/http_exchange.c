@@ -280,7 +280,7 @@ void rp_http_reply(struct rp_http_exchange *x, int status, const char *content_t
     rp_http_send_pieces(x, &body, 1, true);
 }
 
-static void reply_problem(struct rp_http_exchange *x, const struct rp_error *err, int status)
+void http_reply_problem(struct rp_http_exchange *x, const struct rp_error *err, int status)
 {
     struct rp_buf body;
     rp_buf_init(&body, 8192);
@@ -291,7 +291,7 @@ static void reply_problem(struct rp_http_exchange *x, const struct rp_error *err
 
 void rp_http_reply_error(struct rp_http_exchange *x, const struct rp_error *err)
 {
-    reply_problem(x, err, rp_code_http_status(err->code));
+    http_reply_problem(x, err, rp_code_http_status(err->code));
 }
 
 void http_refuse(struct http_connection *c, const struct rp_error *err, int status)
@@ -305,7 +305,7 @@ void http_refuse(struct http_connection *c, const struct rp_error *err, int stat
     c->close = true;
     http_make_id(c->server, x->id);
     c->processing++; /* no kick: this exchange never becomes the connection's */
-    reply_problem(x, err, status);
+    http_reply_problem(x, err, status);
     c->processing--;
     http_exchange_free(x);
 }

@@ -179,6 +179,8 @@ bool http_body_costly(const struct rp_http_exchange *x);
 
 /* http_exchange.c */
 void http_flush_head(struct rp_http_exchange *x);
+/* rp_http_reply_error with another status than the code's own. */
+void http_reply_problem(struct rp_http_exchange *x, const struct rp_error *err, int status);
 /* Answers outside of an exchange, and closes. */
 void http_refuse(struct http_connection *c, const struct rp_error *err, int status);
 

@@ -44,10 +44,18 @@ void rp_websocket_reject(struct rp_http_exchange *x, int code, const char *reaso
 enum rp_write rp_websocket_send_binary(struct rp_websocket *ws, const struct rp_str *pieces, size_t count);
 enum rp_write rp_websocket_send_text(struct rp_websocket *ws, struct rp_str text);
 size_t rp_websocket_queued(const struct rp_websocket *ws);
-/* Sends a close frame; on_close follows, after the peer's answer or 2 s. */
+/* Sends a close frame; on_close follows, after the peer's answer or 2 s. No message comes after this call. A
+ * code of 0 sends none. The reason is cut at 123 bytes. */
 void rp_websocket_close(struct rp_websocket *ws, int code, const char *reason);
-/* Stops and resumes reading. */
+/* Stops and resumes reading; messages that arrived before come no sooner. */
 void rp_websocket_pause(struct rp_websocket *ws);
 void rp_websocket_resume(struct rp_websocket *ws);
+
+/* rp_websocket_close for every socket of the loop: 1001 before a restart. */
+void rp_websocket_close_all(struct rp_loop *loop, int code, const char *reason);
+
+/* For all sockets of the loop, present and future: the ping period, after how long a silent peer is cut, and
+ * how long a close may take. Milliseconds; the defaults are 30000, 75000 and 2000. */
+void rp_websocket_set_timing(struct rp_loop *loop, uint32_t ping_ms, uint32_t cut_ms, uint32_t close_ms);
 
 #endif

@@ -72,6 +72,7 @@ static inline void server_stop(struct server_thread *s)
 struct client {
     int fd;
     struct rp_buf in;
+    size_t used; /* bytes of `in` that the last look handed out */
 };
 
 static struct client dial(uint16_t port)
