@@ -20,6 +20,7 @@ struct rp_gateway {
     struct rp_files *files;         /* runner/files.h */
     struct rp_preview *preview;
     const struct rp_settings *settings;
+    struct rp_creation *creations; /* projects.c: those under way */
 };
 
 enum { RP_CALL_PARAMETERS_MAX = 3, RP_CALL_PARAMETER_MAX = 128 };

@@ -9,6 +9,27 @@ const struct rp_route rp_routes[] = {
     {"GET", "/health", rp_api_health, 0},
     {"GET", "/ready", rp_api_ready, 0},
     {"GET", "/api/v1/health", rp_api_health_v1, 0},
+    {"GET", "/api/v1/stacks", rp_api_stacks, 0},
+
+    /* projects */
+    {"GET", "/api/v1/projects", rp_api_projects_list, 0},
+    {"POST", "/api/v1/projects", rp_api_projects_create, 0},
+    {"GET", "/api/v1/projects/{id}", rp_api_project_get, RP_ROUTE_PROJECT},
+    {"PATCH", "/api/v1/projects/{id}", rp_api_project_update, RP_ROUTE_PROJECT},
+    {"DELETE", "/api/v1/projects/{id}", rp_api_project_delete, RP_ROUTE_PROJECT},
+    {"POST", "/api/v1/projects/{id}/start", rp_api_project_start, RP_ROUTE_PROJECT},
+    {"POST", "/api/v1/projects/{id}/stop", rp_api_project_stop, RP_ROUTE_PROJECT},
+    {"POST", "/api/v1/projects/{id}/restart", rp_api_project_restart, RP_ROUTE_PROJECT},
+    {"GET", "/api/v1/projects/{id}/status", rp_api_project_status, RP_ROUTE_PROJECT},
+    {"POST", "/api/v1/projects/{id}/run", rp_api_project_run, RP_ROUTE_PROJECT},
+    {"POST", "/api/v1/projects/{id}/run/stop", rp_api_project_run_stop, RP_ROUTE_PROJECT},
+    {"GET", "/api/v1/projects/{id}/ports", rp_api_project_ports, RP_ROUTE_PROJECT},
+    {"GET", "/api/v1/projects/{id}/stats", rp_api_project_stats, RP_ROUTE_PROJECT},
+    {"GET", "/api/v1/projects/{id}/events", rp_api_project_events, RP_ROUTE_PROJECT | RP_ROUTE_WEBSOCKET},
+
+    /* what the clients of the reference systems send */
+    {"POST", "/api/v1/create", rp_api_alias_create, 0},
+    {"POST", "/api/v1/run/{id}", rp_api_alias_run, RP_ROUTE_PROJECT},
 };
 
 const size_t rp_routes_count = RP_ARRAY_SIZE(rp_routes);

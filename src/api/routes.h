@@ -37,6 +37,20 @@ enum rp_route_result rp_route_find(const struct rp_route *table, size_t count, s
 bool rp_origin_allowed(struct rp_str origin, struct rp_str host);
 
 /* service.c */
-rp_route_fn rp_api_root, rp_api_health, rp_api_ready, rp_api_health_v1;
+rp_route_fn rp_api_root, rp_api_health, rp_api_ready, rp_api_health_v1, rp_api_stacks;
+
+/* projects.c */
+rp_route_fn rp_api_projects_create, rp_api_projects_list;
+rp_route_fn rp_api_project_get, rp_api_project_update, rp_api_project_delete;
+
+/* bring.c */
+rp_route_fn rp_api_project_start, rp_api_project_stop, rp_api_project_restart, rp_api_project_status;
+rp_route_fn rp_api_project_run, rp_api_project_run_stop;
+
+/* ports.c, stats.c, events.c */
+rp_route_fn rp_api_project_ports, rp_api_project_stats, rp_api_project_events;
+
+/* aliases.c */
+rp_route_fn rp_api_alias_create, rp_api_alias_run;
 
 #endif

@@ -40,7 +40,7 @@ static bool idles(const struct rp_project *p, uint64_t now)
 {
     uint64_t timeout = (uint64_t)p->record.idle_timeout * 1000;
     return timeout && p->slot == SLOT_UP && p->slot_running && !p->stop_pending && !p->viewers &&
-           !p->run.busy && p->run.state != RUN_INSTALLING && !p->record.always_on &&
+           !p->run.busy && p->run.state != RP_RUN_INSTALLING && !p->record.always_on &&
            now - p->used_ms >= timeout;
 }
 

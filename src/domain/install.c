@@ -165,7 +165,7 @@ void run_install(struct rp_project *p)
     p->run.busy = false;
     p->run.step = 0;
     p->run.install_started_ms = rp_project_now(p);
-    run_set_state(p, RUN_INSTALLING);
+    run_set_state(p, RP_RUN_INSTALLING);
     waiters_answer(&p->run_waiters, p, NULL);
     if (!has_steps(p)) {
         next_step(p);
@@ -248,14 +248,14 @@ void run_install_adopted(struct rp_project *p, struct rp_process *process)
     p->run.process = rp_process_id(process);
     p->run.install_started_ms = rp_project_now(p);
     rp_run_clear_watched(p);
-    run_set_state(p, RUN_INSTALLING);
+    run_set_state(p, RP_RUN_INSTALLING);
     if (step < p->stack->step_count)
         rp_project_set_progress(p, p->stack->steps[step].label);
 }
 
 void rp_run_tick(struct rp_project *p)
 {
-    if (p->run.state != RUN_INSTALLING || !p->run.process || !p->stack || !p->stack->install_timeout ||
+    if (p->run.state != RP_RUN_INSTALLING || !p->run.process || !p->stack || !p->stack->install_timeout ||
         rp_project_now(p) - p->run.install_started_ms < (uint64_t)p->stack->install_timeout * 1000)
         return;
     struct rp_process *process = rp_process_find(run_processes(p), p->run.process);

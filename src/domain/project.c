@@ -187,6 +187,31 @@ uint64_t rp_project_disk(const struct rp_project *p)
     return p->record.disk ? p->record.disk : p->all->parts.settings->disk_quota;
 }
 
+enum rp_run_state rp_project_run_state(const struct rp_project *p)
+{
+    return p->run.state;
+}
+
+bool rp_project_run_begins(const struct rp_project *p)
+{
+    return p->run.busy;
+}
+
+const char *rp_project_run_reason(const struct rp_project *p)
+{
+    return p->run.reason;
+}
+
+bool rp_project_run_wanted(const struct rp_project *p)
+{
+    return p->record.run_wanted;
+}
+
+const char *rp_project_sandbox_id(const struct rp_project *p)
+{
+    return p->slot_running && p->slot == SLOT_UP ? p->slot_id : "";
+}
+
 /* ---- the record ---- */
 
 void rp_project_set_reason(struct rp_project *p, const char *reason)

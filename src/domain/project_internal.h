@@ -52,15 +52,13 @@ enum slot {
     SLOT_STOPPING, /* STOP was sent */
 };
 
-enum run_state { RUN_IDLE, RUN_INSTALLING, RUN_RUNNING, RUN_EXITED, RUN_FAILED };
-
 struct progress {
     char step[64]; /* "" when there is none */
     int64_t since; /* µs */
 };
 
 struct run {
-    enum run_state state;
+    enum rp_run_state state;
     bool busy; /* between the request and the first process: reading, deciding */
     bool stop_asked;
     unsigned attempt; /* counts runs, so that an answer for an earlier one is known as late */
@@ -172,8 +170,6 @@ uint64_t rp_project_now(const struct rp_project *p);
 /* Writes what the lifecycle keeps of the record; fn (may be NULL) when it is in the store. */
 void rp_project_save(struct rp_project *p, rp_project_fn *fn, void *ctx);
 void rp_project_set_reason(struct rp_project *p, const char *reason);
-struct rp_limits rp_project_limits(const struct rp_project *p);
-uint64_t rp_project_disk(const struct rp_project *p);
 void rp_project_observers_deleted(struct rp_project *p);
 void rp_project_observers_closing(struct rp_project *p);
 
@@ -203,7 +199,7 @@ void rp_run_sandbox_lost(struct rp_project *p);
 void rp_run_oom(struct rp_project *p);
 void rp_run_tick(struct rp_project *p); /* ends an install that takes too long */
 void rp_run_changed(struct rp_project *p);
-const char *rp_run_state_name(enum run_state s);
+const char *rp_run_state_name(enum rp_run_state s);
 void rp_run_clear_watched(struct rp_project *p);
 
 /* always.c */

@@ -61,14 +61,14 @@ static void write_run(struct rp_json_writer *w, const struct run *run)
 {
     rp_json_open_object(w);
     rp_json_field_string(w, "state", rp_run_state_name(run->state));
-    if (run->has_exit && (run->state == RUN_EXITED || run->state == RUN_FAILED)) {
+    if (run->has_exit && (run->state == RP_RUN_EXITED || run->state == RP_RUN_FAILED)) {
         if (run->exit_signal) {
             rp_json_field_int(w, "signal", run->exit_signal);
         } else {
             rp_json_field_int(w, "exit_code", run->exit_code);
         }
     }
-    if (run->started_at && (run->state == RUN_RUNNING || run->state == RUN_EXITED))
+    if (run->started_at && (run->state == RP_RUN_RUNNING || run->state == RP_RUN_EXITED))
         field_time(w, "started_at", run->started_at);
     if (run->reason[0])
         rp_json_field_string(w, "reason", run->reason);

@@ -72,6 +72,18 @@ void rp_project_update(struct rp_project *p, struct rp_project_input *input, uin
 /* Stops it and removes its row and its files. */
 void rp_project_delete(struct rp_project *p, rp_project_fn *fn, void *ctx);
 
+/* ---- its run command, and its sandbox ---- */
+
+enum rp_run_state { RP_RUN_IDLE, RP_RUN_INSTALLING, RP_RUN_RUNNING, RP_RUN_EXITED, RP_RUN_FAILED };
+enum rp_run_state rp_project_run_state(const struct rp_project *p);
+bool rp_project_run_begins(const struct rp_project *p); /* asked for, and no process yet */
+const char *rp_project_run_reason(const struct rp_project *p);
+bool rp_project_run_wanted(const struct rp_project *p);
+/* "" when there is none, or when it only serves files. */
+const char *rp_project_sandbox_id(const struct rp_project *p);
+struct rp_limits rp_project_limits(const struct rp_project *p);
+uint64_t rp_project_disk(const struct rp_project *p); /* its quota */
+
 /* ---- JSON as the API shows it ---- */
 
 void rp_project_write_json(struct rp_json_writer *w, const struct rp_project *p);

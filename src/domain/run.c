@@ -34,11 +34,11 @@ void run_call_free(struct run_call *c)
     free(c);
 }
 
-const char *rp_run_state_name(enum run_state s)
+const char *rp_run_state_name(enum rp_run_state s)
 {
     static const char *const names[] = {
-        [RUN_IDLE] = "idle",     [RUN_INSTALLING] = "installing", [RUN_RUNNING] = "running",
-        [RUN_EXITED] = "exited", [RUN_FAILED] = "failed",
+        [RP_RUN_IDLE] = "idle",     [RP_RUN_INSTALLING] = "installing", [RP_RUN_RUNNING] = "running",
+        [RP_RUN_EXITED] = "exited", [RP_RUN_FAILED] = "failed",
     };
     return names[s];
 }
@@ -58,7 +58,7 @@ void rp_run_clear_watched(struct rp_project *p)
     p->run.watched_known = false;
 }
 
-void run_set_state(struct rp_project *p, enum run_state state)
+void run_set_state(struct rp_project *p, enum rp_run_state state)
 {
     p->run.state = state;
     rp_run_changed(p);
@@ -81,7 +81,7 @@ void run_fail(struct rp_project *p, const struct rp_error *why)
         p->record.run_wanted = false;
         rp_project_save(p, NULL, NULL);
     }
-    run_set_state(p, RUN_FAILED);
+    run_set_state(p, RP_RUN_FAILED);
     waiters_answer(&p->run_waiters, p, &err);
     waiters_answer(&p->run_stop_waiters, p, NULL);
 }
@@ -95,7 +95,7 @@ static void run_cancel(struct rp_project *p)
     p->run.process = 0;
     rp_run_clear_watched(p);
     rp_project_set_progress(p, NULL);
-    run_set_state(p, RUN_IDLE);
+    run_set_state(p, RP_RUN_IDLE);
     (void)rp_error_set(&err, RP_ERROR_CONFLICT, "the run was stopped before it began");
     waiters_answer(&p->run_waiters, p, &err);
     waiters_answer(&p->run_stop_waiters, p, NULL);
@@ -125,7 +125,7 @@ static void run_spawned(void *ctx, struct rp_process *process, const struct rp_e
         p->healthy_since_ms = rp_project_now(p);
         rp_project_set_progress(p, NULL);
         rp_project_ports_fast(p);
-        run_set_state(p, RUN_RUNNING);
+        run_set_state(p, RP_RUN_RUNNING);
         waiters_answer(&p->run_waiters, p, NULL);
         if (p->run.stop_asked)
             rp_process_stop(process, STOP_GRACE_MS);
@@ -236,7 +236,7 @@ void rp_project_run(struct rp_project *p, rp_project_fn *fn, void *ctx)
         fn(ctx, p, &err);
         return;
     }
-    if (p->run.state == RUN_INSTALLING || p->run.state == RUN_RUNNING) {
+    if (p->run.state == RP_RUN_INSTALLING || p->run.state == RP_RUN_RUNNING) {
         p->run.stop_asked = false;
         rp_project_touch(p);
         fn(ctx, p, NULL);
@@ -305,7 +305,7 @@ static void run_ended(struct rp_project *p, const struct rp_exit *exit)
         p->record.run_wanted = false;
         rp_project_save(p, NULL, NULL);
     }
-    run_set_state(p, RUN_EXITED);
+    run_set_state(p, RP_RUN_EXITED);
     waiters_answer(&p->run_stop_waiters, p, NULL);
 }
 
@@ -315,9 +315,9 @@ static void ended_stats(void *ctx, const struct rp_sandbox_stats *stats, const s
     if (run_call_current(e->c)) {
         if (!err && stats->oom_kills > e->c->p->run.oom_kills)
             e->c->p->run.oom = true;
-        if (e->c->p->run.state == RUN_INSTALLING)
+        if (e->c->p->run.state == RP_RUN_INSTALLING)
             run_install_ended(e->c->p, &e->exit);
-        else if (e->c->p->run.state == RUN_RUNNING)
+        else if (e->c->p->run.state == RP_RUN_RUNNING)
             run_ended(e->c->p, &e->exit);
     }
     run_call_free(e->c);
@@ -327,14 +327,14 @@ static void ended_stats(void *ctx, const struct rp_sandbox_stats *stats, const s
 static void process_ended(struct rp_project *p, const struct rp_exit *exit)
 {
     bool killed = exit->signal == SIGKILL || exit->code == 128 + SIGKILL ||
-                  (p->run.state == RUN_INSTALLING && (exit->signal || exit->code));
+                  (p->run.state == RP_RUN_INSTALLING && (exit->signal || exit->code));
     if (killed && !p->run.stop_asked && !p->run.oom && p->slot == SLOT_UP) {
         /* the kernel's count says whether it was for want of memory */
         struct ended_call *e = rp_calloc(1, sizeof *e);
         e->c = run_call_new(p);
         e->exit = *exit;
         rp_orchestrator_stats(p->all->orchestrator, p->slot_id, ended_stats, e);
-    } else if (p->run.state == RUN_INSTALLING) {
+    } else if (p->run.state == RP_RUN_INSTALLING) {
         run_install_ended(p, exit);
     } else {
         run_ended(p, exit);
@@ -358,9 +358,9 @@ void rp_run_oom(struct rp_project *p)
 
 void rp_run_sandbox_lost(struct rp_project *p)
 {
-    bool was = p->run.busy || p->run.state == RUN_INSTALLING || p->run.state == RUN_RUNNING;
+    bool was = p->run.busy || p->run.state == RP_RUN_INSTALLING || p->run.state == RP_RUN_RUNNING;
     p->run.process = 0;
-    if (!was && !(p->run.state == RUN_EXITED && !p->failed))
+    if (!was && !(p->run.state == RP_RUN_EXITED && !p->failed))
         return;
     if (p->failed) {
         struct rp_error err = {0};
@@ -387,7 +387,7 @@ static void hook_ready(void *ctx, struct rp_process_set *set, bool adopted)
         p->run.attempt++;
         p->run.process = rp_process_id(process);
         p->run.started_at = rp_process_started_at(process);
-        run_set_state(p, RUN_RUNNING);
+        run_set_state(p, RP_RUN_RUNNING);
         return;
     }
     process = rp_process_running(set, RP_PROCESS_INSTALL);

@@ -16,7 +16,7 @@ bool run_call_current(const struct run_call *c);
 void run_call_free(struct run_call *c);
 
 struct rp_process_set *run_processes(struct rp_project *p);
-void run_set_state(struct rp_project *p, enum run_state state);
+void run_set_state(struct rp_project *p, enum rp_run_state state);
 void run_fail(struct rp_project *p, const struct rp_error *why);
 void run_start_command(struct rp_project *p);
 
