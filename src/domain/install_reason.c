@@ -44,6 +44,8 @@ static void copy_name(char *dst, size_t cap, const char *p, size_t n, const char
     for (size_t i = 0; i < n && !strchr(end, p[i]) && at + 1 < cap; i++)
         if ((unsigned char)p[i] > 0x20 && (unsigned char)p[i] < 0x7f)
             dst[at++] = p[i];
+    if (at && dst[at - 1] == '.')
+        at--; /* of the sentence */
     dst[at] = '\0';
 }
 

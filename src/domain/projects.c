@@ -358,6 +358,14 @@ void rp_projects_connect(struct rp_projects *all, const char *orchestrator_socke
     all->orchestrator = rp_orchestrator_new(all->parts.loop, orchestrator_socket, &orchestrator_events, all);
 }
 
+void rp_projects_close(struct rp_projects *all)
+{
+    all->settled = NULL;
+    rp_timer_stop(all->tick);
+    for (struct rp_project *p = all->newest; p; p = p->older)
+        rp_project_observers_closing(p);
+}
+
 void rp_projects_free(struct rp_projects *all)
 {
     if (!all)

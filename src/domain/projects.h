@@ -29,7 +29,9 @@ struct rp_projects_parts {
 
 /* Takes the hooks of `processes` (run commands and installs are the projects' own). */
 struct rp_projects *rp_projects_new(const struct rp_projects_parts *parts);
-void rp_projects_free(struct rp_projects *all); /* sandboxes live on */
+/* The server ends: everybody who watches is told (1001), sandboxes live on. */
+void rp_projects_close(struct rp_projects *all);
+void rp_projects_free(struct rp_projects *all);
 
 /* After all observers were registered. Blocks. */
 int rp_projects_load(struct rp_projects *all, struct rp_error *err) RP_MUST_CHECK;

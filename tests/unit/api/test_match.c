@@ -1,4 +1,4 @@
-/* The table of routes: which row a path finds, and what is refused. */
+/* Which row of a table a path finds, and what is refused. */
 #include "../cmocka_all.h"
 
 #include "api/routes.h"
@@ -61,16 +61,6 @@ static void test_bad_parameters(void **state)
     assert_int_equal(find("GET", path), RP_ROUTE_BAD_PATH);
 }
 
-static void test_the_real_table_has_no_doubles(void **state)
-{
-    for (size_t i = 0; i < rp_routes_count; i++) {
-        assert_non_null(rp_routes[i].handler);
-        for (size_t k = i + 1; k < rp_routes_count; k++)
-            assert_false(strcmp(rp_routes[i].method, rp_routes[k].method) == 0 &&
-                         strcmp(rp_routes[i].pattern, rp_routes[k].pattern) == 0);
-    }
-}
-
 static void test_origin(void **state)
 {
     struct rp_str host = RP_STR("localhost:8000");
@@ -92,7 +82,6 @@ int main(void)
         cmocka_unit_test(test_unknown_paths),
         cmocka_unit_test(test_other_method_names_the_allowed),
         cmocka_unit_test(test_bad_parameters),
-        cmocka_unit_test(test_the_real_table_has_no_doubles),
         cmocka_unit_test(test_origin),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
