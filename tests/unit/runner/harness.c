@@ -49,7 +49,8 @@ static void make_root(void)
 {
     must(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0, "mount private");
     must(mount("proc", "/proc", "proc", 0, NULL) == 0, "mount /proc");
-    must(mount("devpts", "/dev/pts", "devpts", 0, "newinstance,ptmxmode=0666,mode=0620") == 0, "mount /dev/pts");
+    must(mount("devpts", "/dev/pts", "devpts", 0, "newinstance,ptmxmode=0666,mode=0620") == 0,
+         "mount /dev/pts");
     must(mount("/dev/pts/ptmx", "/dev/ptmx", NULL, MS_BIND, NULL) == 0, "bind /dev/ptmx");
     must(mount("tmpfs", "/home", "tmpfs", 0, "size=64m") == 0, "mount /home");
     must(mount("tmpfs", "/tmp", "tmpfs", 0, "size=64m,mode=1777") == 0, "mount /tmp");
@@ -67,6 +68,9 @@ void rp_harness_start(struct rp_harness *h)
     snprintf(h->socket_name, sizeof(h->socket_name), "repld-test-runner-%d-%u", getpid(), count++);
     int program_fd = open(program, O_PATH | O_CLOEXEC); /* /tmp and /home are about to be covered */
     must(program_fd >= 0, program);
+    int low = program_fd; /* 3 is the listener's */
+    program_fd = fcntl(low, F_DUPFD_CLOEXEC, 10);
+    close(low);
     socklen_t length;
     struct sockaddr_un a = address_of(h, &length);
     int listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
@@ -77,7 +81,8 @@ void rp_harness_start(struct rp_harness *h)
     pid_t middle = fork();
     must(middle >= 0, "fork");
     if (middle == 0) {
-        must(unshare(CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS) == 0, "unshare");
+        must(unshare(CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS) == 0,
+             "unshare");
         pid_t init = fork();
         if (init) {
             must(write(report[1], &init, sizeof(init)) == sizeof(init), "report");
@@ -86,7 +91,8 @@ void rp_harness_start(struct rp_harness *h)
         prctl(PR_SET_PDEATHSIG, 0);
         make_root();
         must(dup2(listener, RP_INIT_LISTENER_FD) == RP_INIT_LISTENER_FD, "dup2");
-        char *const argv[] = {"repld-init", NULL}, *const env[] = {NULL};
+        fcntl(RP_INIT_LISTENER_FD, F_SETFD, 0); /* also where it was that number before */
+        char name[] = "repld-init", *const argv[] = {name, NULL}, *const env[] = {NULL};
         fexecve(program_fd, argv, env);
         must(0, "exec");
     }

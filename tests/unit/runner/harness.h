@@ -1,6 +1,7 @@
 /*
- * harness.h: a real repld-init in namespaces of its own, for the tests of runner/. Root only. The sandbox has this
- * machine's programs, a private /proc, /dev/pts, /home and /tmp, no network but its own loopback, and no cgroups.
+ * harness.h: a real repld-init in namespaces of its own, for the tests of runner/. Root only. The sandbox has
+ * this machine's programs, a private /proc, /dev/pts, /home and /tmp, no network but its own loopback, and no
+ * cgroups.
  */
 #ifndef RP_TESTS_RUNNER_HARNESS_H
 #define RP_TESTS_RUNNER_HARNESS_H
