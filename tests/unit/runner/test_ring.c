@@ -271,7 +271,7 @@ static void goes_on_when_memory_is_short(void **state)
     rp_ring_remove(r);
 
     /* with less than the smallest ring the source has to wait, and nothing is lost */
-    assert_int_equal(mount("tmpfs", path, "tmpfs", MS_REMOUNT, "size=64k"), 0);
+    assert_int_equal(mount("tmpfs", path, "tmpfs", MS_REMOUNT, "size=32k"), 0);
     assert_int_equal(rp_ring_create(path, "s", 1 << 20, RP_STR(""), &r, &err), 0);
     int pipe_fds[2];
     assert_int_equal(pipe2(pipe_fds, O_NONBLOCK | O_CLOEXEC), 0);
