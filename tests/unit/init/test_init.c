@@ -408,8 +408,12 @@ static void steps_are_joined(void **state)
     static const char *const roots[] = {"/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/pids"};
     char group[128] = "", procs[160];
     for (size_t i = 0; i < RP_ARRAY_SIZE(roots) && !group[0]; i++) {
+        snprintf(procs, sizeof(procs), "%s/cgroup.procs",
+                 roots[i]); /* on a v1 host the first is a plain tmpfs */
         snprintf(group, sizeof(group), "%s/repld-init-test-%d", roots[i], getpid());
-        if (mkdir(group, 0755) < 0)
+        if (access(procs, F_OK) < 0)
+            group[0] = '\0';
+        else if (mkdir(group, 0755) < 0)
             group[0] = '\0';
     }
     assert_true(group[0]);
@@ -665,7 +669,8 @@ static void requests_before_hello_are_refused(void **state)
 static int stop_newcomers(void *ctx)
 {
     for (int pid = 2; pid < 200; pid++)
-        (void)kill(pid, SIGSTOP);
+        if (pid != getpid())
+            (void)kill(pid, SIGSTOP);
     return 0;
 }
 

@@ -62,7 +62,8 @@ static void become_init(const struct world *w, int listener)
     if (listener != RP_INIT_LISTENER_FD)
         must(dup2(listener, RP_INIT_LISTENER_FD) == RP_INIT_LISTENER_FD, "dup2");
     fcntl(RP_INIT_LISTENER_FD, F_SETFD, 0);
-    char *argv[] = {"repld-init", NULL}, *env[] = {"ASAN_OPTIONS=detect_leaks=0", NULL};
+    static const char *const argv[] = {"repld-init", NULL}, *const env[] = {"ASAN_OPTIONS=detect_leaks=0",
+                                                                            NULL};
     syscall(SYS_execveat, binary, "", argv, env, AT_EMPTY_PATH);
     must(0, init);
 }
