@@ -20,7 +20,7 @@
 #define INIT_MEMORY     "67108864"
 #define INIT_MEMORY_MIN "2097152"
 
-enum { REMOVE_TIMEOUT_MS = 10000, FREEZE_TIMEOUT_MS = 500 };
+enum { REMOVE_TIMEOUT_MS = 10000, KILL_TIMEOUT_MS = 2000 };
 
 static void sleep_us(unsigned us)
 {
@@ -90,24 +90,57 @@ int rp_cgroup_create(struct rp_cgroups *c, const char *id, struct rp_error *err)
     return 0;
 }
 
+static int open_failed(int errnum, const char *path, struct rp_error *err)
+{
+    return rp_error_errno(err, errnum == ENOENT ? RP_ERROR_NOT_FOUND : RP_ERROR_INTERNAL, errnum, "open the cgroup %s",
+                          path);
+}
+
+/* Those of the versions from 1 to max_version. */
+static int open_tasks(struct rp_cgroups *c, const char *id, int child, int max_version, int *fds, struct rp_error *err)
+{
+    char group[RP_CGROUP_NAME_MAX], path[RP_CGROUP_NAME_MAX + 16];
+    rp_cgroup_name(id, child, group);
+    int n = 0;
+    for (int i = 0; i < c->count; i++) {
+        const struct rp_cgroup_hierarchy *h = &c->hierarchies[i];
+        if (h->version > max_version)
+            continue;
+        snprintf(path, sizeof(path), "%s/%s", group, h->version == 1 ? "tasks" : "cgroup.procs");
+        fds[n] = openat(h->fd, path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
+        if (fds[n] < 0) {
+            int errnum = errno;
+            while (n-- > 0)
+                rp_close_fd(&fds[n]);
+            return open_failed(errnum, path, err);
+        }
+        n++;
+    }
+    return n;
+}
+
 int rp_cgroup_open_procs(struct rp_cgroups *c, const char *id, int child, int fds[RP_CGROUP_HIERARCHIES_MAX],
                          struct rp_error *err)
 {
-    char path[RP_CGROUP_NAME_MAX + 16];
-    rp_cgroup_name(id, child, path);
-    size_t n = strlen(path);
-    snprintf(path + n, sizeof(path) - n, "/cgroup.procs");
-    for (int i = 0; i < c->count; i++) {
-        fds[i] = openat(c->hierarchies[i].fd, path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
-        if (fds[i] < 0) {
-            int errnum = errno;
-            while (i-- > 0)
-                rp_close_fd(&fds[i]);
-            return rp_error_errno(err, errnum == ENOENT ? RP_ERROR_NOT_FOUND : RP_ERROR_INTERNAL, errnum,
-                                  "open the cgroup %s", path);
+    return open_tasks(c, id, child, 2, fds, err);
+}
+
+int rp_cgroup_open_start(struct rp_cgroups *c, const char *id, int child, int fds[RP_CGROUP_HIERARCHIES_MAX],
+                         int *ret_directory, struct rp_error *err)
+{
+    char group[RP_CGROUP_NAME_MAX];
+    rp_cgroup_name(id, child, group);
+    _cleanup_close_ int directory = -1;
+    for (int i = 0; i < c->count; i++)
+        if (c->hierarchies[i].version == 2) { /* there is at most one */
+            directory = openat(c->hierarchies[i].fd, group, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+            if (directory < 0)
+                return open_failed(errno, group, err);
         }
-    }
-    return c->count;
+    int n = open_tasks(c, id, child, 1, fds, err);
+    if (n >= 0)
+        *ret_directory = RP_STEAL_FD(directory);
+    return n;
 }
 
 /* Calls f for each pid that the group has in h, not those further down. Returns how many, or a negative errno. */
@@ -161,6 +194,7 @@ static int each_child(int root, const char *group, void (*f)(void *ctx, const ch
 struct killing {
     const struct rp_cgroup_hierarchy *h;
     const char *group;
+    int found;
 };
 
 static void kill_child(void *ctx, const char *name)
@@ -169,38 +203,43 @@ static void kill_child(void *ctx, const char *name)
     char group[NAME_MAX + RP_CGROUP_NAME_MAX];
     snprintf(group, sizeof(group), "%s/%s", k->group, name);
     if (strlen(group) < RP_CGROUP_NAME_MAX)
-        (void)each_process(k->h, group, kill_one);
+        k->found += RP_MAX(each_process(k->h, group, kill_one), 0);
 }
 
-/* v1: nothing that is frozen can fork, and SIGKILL is taken when it thaws. */
-static void kill_frozen(const struct rp_cgroup_hierarchy *h, const char *group)
+/* v1 has no cgroup.kill. With pids.max at 0 nothing in it forks any more, so that a few rounds reach all. */
+static void kill_v1(const struct rp_cgroup_hierarchy *h, const char *group)
 {
-    (void)rp_cgroup_write(h, group, "freezer.state", "FROZEN");
-    uint64_t until = rp_clock_monotonic_ns() + FREEZE_TIMEOUT_MS * UINT64_C(1000000);
-    char state[32] = "";
-    while (rp_cgroup_read(h, group, "freezer.state", state, sizeof(state)) > 0 && strcmp(state, "FROZEN\n") != 0 &&
-           rp_clock_monotonic_ns() < until)
-        sleep_us(1000);
-    (void)each_process(h, group, kill_one);
-    struct killing k = {h, group};
-    (void)each_child(h->fd, group, kill_child, &k);
-    (void)rp_cgroup_write(h, group, "freezer.state", "THAWED");
+    char before[32];
+    if (rp_cgroup_read(h, group, "pids.max", before, sizeof(before)) <= 0)
+        return;
+    (void)rp_cgroup_write(h, group, "pids.max", "0");
+    uint64_t until = rp_clock_monotonic_ns() + KILL_TIMEOUT_MS * UINT64_C(1000000);
+    unsigned pause_us = 100;
+    do {
+        struct killing k = {.h = h, .group = group};
+        k.found = RP_MAX(each_process(h, group, kill_one), 0);
+        (void)each_child(h->fd, group, kill_child, &k);
+        if (!k.found)
+            break;
+        sleep_us(pause_us);
+        pause_us = RP_MIN(pause_us * 2, 10000u);
+    } while (rp_clock_monotonic_ns() < until);
+    before[strcspn(before, "\n")] = '\0';
+    (void)rp_cgroup_write(h, group, "pids.max", before);
 }
 
 int rp_cgroup_kill(struct rp_cgroups *c, const char *id, int child, struct rp_error *err)
 {
     char group[RP_CGROUP_NAME_MAX];
     rp_cgroup_name(id, child, group);
-    const struct rp_cgroup_hierarchy *h = rp_cgroup_with(c, RP_CGROUP_KILL);
-    if (h) {
-        int r = rp_cgroup_write(h, group, "cgroup.kill", "1");
-        if (r == 0 || r == -ENOENT)
-            return 0;
-        return rp_error_errno(err, RP_ERROR_INTERNAL, -r, "write %s/%s/cgroup.kill", h->path, group);
+    const struct rp_cgroup_hierarchy *h = rp_cgroup_with(c, RP_CGROUP_PIDS);
+    if (h->version == 1) {
+        kill_v1(h, group);
+        return 0;
     }
-    h = rp_cgroup_with(c, RP_CGROUP_FREEZER);
-    if (faccessat(h->fd, group, F_OK, 0) == 0)
-        kill_frozen(h, group);
+    int r = rp_cgroup_write(h, group, "cgroup.kill", "1");
+    if (r < 0 && r != -ENOENT)
+        return rp_error_errno(err, RP_ERROR_INTERNAL, -r, "write %s/%s/cgroup.kill", h->path, group);
     return 0;
 }
 
@@ -259,6 +298,13 @@ int rp_cgroup_remove(struct rp_cgroups *c, const char *id, int child, struct rp_
             (void)remove_in(fd, group);
     }
     return 0;
+}
+
+bool rp_cgroup_exists(const struct rp_cgroups *c, const char *id, int child)
+{
+    char group[RP_CGROUP_NAME_MAX];
+    rp_cgroup_name(id, child, group);
+    return faccessat(c->hierarchies[0].fd, group, F_OK, 0) == 0;
 }
 
 bool rp_cgroup_holds(struct rp_cgroups *c, const char *id, int pid)

@@ -40,6 +40,10 @@ struct rp_cgroup_usage {
     uint64_t throttled_us; /* of `user` */
     uint64_t oom_kills;    /* of the whole sandbox, since it began */
     uint32_t processes;    /* of `user` and the steps; threads count, as they do for the limit */
+    /* What is set for `user`; 0 where there is no limit. */
+    uint64_t memory_limit;
+    uint32_t processes_limit;
+    uint32_t cpu_limit; /* thousandths of a CPU */
 };
 
 /* Finds the hierarchies and makes ROOT in each. RP_ERROR_NOT_SUPPORTED when memory, cpu or pids is nowhere. */
@@ -58,11 +62,19 @@ int rp_cgroup_limit(struct rp_cgroups *c, const char *id, int child, const struc
                     struct rp_error *err) RP_MUST_CHECK;
 
 /*
- * cgroup.procs of the child in each hierarchy, open for writing, close-on-exec: a process that writes "0" to
- * all of them has moved there. Returns how many; the caller closes them.
+ * A file of the child in each hierarchy, open for writing, close-on-exec: a process with one thread that writes
+ * "0" to all of them has moved there. Returns how many; the caller closes them. On v1 the file is `tasks`: a
+ * thread that moves itself takes 50 µs, while `cgroup.procs` waits for an RCU grace period (9 ms, each).
  */
 int rp_cgroup_open_procs(struct rp_cgroups *c, const char *id, int child, int fds[RP_CGROUP_HIERARCHIES_MAX],
                          struct rp_error *err) RP_MUST_CHECK;
+
+/*
+ * The same for a process that is about to be made: on v2 *ret_directory is the group for CLONE_INTO_CGROUP, which
+ * waits for nothing (else -1), and the files are those of the v1 hierarchies only.
+ */
+int rp_cgroup_open_start(struct rp_cgroups *c, const char *id, int child, int fds[RP_CGROUP_HIERARCHIES_MAX],
+                         int *ret_directory, struct rp_error *err) RP_MUST_CHECK;
 
 /* Sends SIGKILL to every process in it, also to those being forked. Succeeds when it does not exist. */
 int rp_cgroup_kill(struct rp_cgroups *c, const char *id, int child, struct rp_error *err) RP_MUST_CHECK;
@@ -80,6 +92,8 @@ int rp_cgroup_usage(struct rp_cgroups *c, const char *id, struct rp_cgroup_usage
 /* How often the kernel killed something for memory: in one child, or in all (RP_CGROUP_WHOLE). 0 when there
  * is no such group. */
 uint64_t rp_cgroup_oom_kills(struct rp_cgroups *c, const char *id, int child);
+
+bool rp_cgroup_exists(const struct rp_cgroups *c, const char *id, int child);
 
 /* True when the process is in the sandbox's group (any child). */
 bool rp_cgroup_holds(struct rp_cgroups *c, const char *id, int pid);

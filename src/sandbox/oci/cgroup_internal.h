@@ -9,8 +9,6 @@ enum {
     RP_CGROUP_CPU = 2,
     RP_CGROUP_CPUACCT = 4,
     RP_CGROUP_PIDS = 8,
-    RP_CGROUP_FREEZER = 16, /* v1: SIGKILL to a frozen group misses no fork */
-    RP_CGROUP_KILL = 32,    /* v2: cgroup.kill */
 
     RP_CGROUP_PATH_MAX = 512,
     RP_CGROUP_NAME_MAX = 48, /* "ID/step-N" */

@@ -13,8 +13,10 @@ static const struct {
     const char *name;
     unsigned bit;
 } controllers[] = {
-    {"memory", RP_CGROUP_MEMORY},   {"cpu", RP_CGROUP_CPU},         {"cpuacct", RP_CGROUP_CPUACCT},
-    {"pids", RP_CGROUP_PIDS},       {"freezer", RP_CGROUP_FREEZER},
+    {"memory", RP_CGROUP_MEMORY},
+    {"cpu", RP_CGROUP_CPU},
+    {"cpuacct", RP_CGROUP_CPUACCT},
+    {"pids", RP_CGROUP_PIDS},
 };
 
 void rp_cgroup_name(const char *id, int child, char ret[static RP_CGROUP_NAME_MAX])
@@ -136,30 +138,34 @@ static struct rp_cgroup_hierarchy *hierarchy_at(struct rp_cgroups *c, const char
     return h;
 }
 
-/* The controllers that the v2 hierarchy at `path` offers go to it, unless v1 has them. */
+/* The controllers that the v2 hierarchy at `path` offers and v1 does not have go to it. */
 static int add_v2(struct rp_cgroups *c, const char *path, struct rp_error *err)
 {
     char file[PATH_MAX];
     snprintf(file, sizeof(file), "%s/cgroup.controllers", path);
+    unsigned found = 0;
+    for (size_t i = 0; i < RP_ARRAY_SIZE(controllers); i++)
+        if (!rp_cgroup_with(c, controllers[i].bit) && file_has_word(file, controllers[i].name))
+            found |= controllers[i].bit;
+    /* CPU time is counted in every v2 group, without a controller. */
+    if (!rp_cgroup_with(c, RP_CGROUP_CPUACCT))
+        found |= RP_CGROUP_CPUACCT;
+    /* A hierarchy for nothing would only make each start and each process slower. */
+    if (!found)
+        return 0;
     struct rp_cgroup_hierarchy *h = hierarchy_at(c, path, 2, err);
     if (!h)
         return -1;
-    for (size_t i = 0; i < RP_ARRAY_SIZE(controllers); i++)
-        if (!rp_cgroup_with(c, controllers[i].bit) && file_has_word(file, controllers[i].name))
-            h->controllers |= controllers[i].bit;
-    /* Usage of CPU is in every v2 group, with the cpu controller or without. */
-    if (!rp_cgroup_with(c, RP_CGROUP_CPUACCT))
-        h->controllers |= RP_CGROUP_CPUACCT;
-    h->controllers |= RP_CGROUP_KILL;
+    h->controllers |= found;
     return 0;
 }
 
-static int add_v1(struct rp_cgroups *c, const char *mount, unsigned want, struct rp_error *err)
+static int add_v1(struct rp_cgroups *c, const char *mount, struct rp_error *err)
 {
     for (size_t i = 0; i < RP_ARRAY_SIZE(controllers); i++) {
         char path[PATH_MAX];
         snprintf(path, sizeof(path), "%s/%s", mount, controllers[i].name);
-        if (!(controllers[i].bit & want) || !is_directory(path))
+        if (!is_directory(path))
             continue;
         struct rp_cgroup_hierarchy *h = hierarchy_at(c, path, 1, err);
         if (!h)
@@ -246,20 +252,18 @@ static int find(struct rp_cgroups *c, const char *mount, const char *layout, str
             return rp_error_set(err, RP_ERROR_NOT_SUPPORTED, "\"%s\" is not a cgroup v2 hierarchy", mount);
         return add_v2(c, mount, err);
     }
-    const unsigned limits = RP_CGROUP_MEMORY | RP_CGROUP_CPU | RP_CGROUP_PIDS;
     if (strcmp(layout, "hybrid") == 0) {
         c->layout = "hybrid";
         if (!has_unified)
             return rp_error_set(err, RP_ERROR_NOT_SUPPORTED, "there is no cgroup v2 hierarchy at \"%s\"", unified);
-        /* The v2 hierarchy counts CPU and kills: no group in cpuacct and freezer for each sandbox. */
-        if (add_v1(c, mount, limits, err) < 0)
+        if (add_v1(c, mount, err) < 0)
             return -1;
         return add_v2(c, unified, err);
     }
     if (strcmp(layout, "v1") != 0)
         return rp_error_set(err, RP_ERROR_INVALID, "cgroup layout \"%s\": not auto, v2, v1 or hybrid", layout);
     c->layout = "v1";
-    return add_v1(c, mount, limits | RP_CGROUP_CPUACCT | RP_CGROUP_FREEZER, err);
+    return add_v1(c, mount, err);
 }
 
 int rp_cgroups_open(const struct rp_cgroup_options *options, struct rp_cgroups **ret, struct rp_error *err)
@@ -272,9 +276,7 @@ int rp_cgroups_open(const struct rp_cgroup_options *options, struct rp_cgroups *
     snprintf(c->root, sizeof(c->root), "%s", root);
     int r = find(c, mount, options->layout ?: "auto", err);
     for (size_t i = 0; r == 0 && i < RP_ARRAY_SIZE(controllers); i++) {
-        unsigned bit = controllers[i].bit;
-        if (bit == RP_CGROUP_FREEZER ? !rp_cgroup_with(c, RP_CGROUP_FREEZER) && !rp_cgroup_with(c, RP_CGROUP_KILL)
-                                     : !rp_cgroup_with(c, bit))
+        if (!rp_cgroup_with(c, controllers[i].bit))
             r = rp_error_set(err, RP_ERROR_NOT_SUPPORTED, "no cgroup hierarchy at \"%s\" has the controller %s (layout %s)",
                              mount, controllers[i].name, c->layout);
     }

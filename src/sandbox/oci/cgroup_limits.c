@@ -126,6 +126,28 @@ uint64_t rp_cgroup_oom_kills(struct rp_cgroups *c, const char *id, int child)
     return sum;
 }
 
+static void read_limits(const struct rp_cgroups *c, const char *group, struct rp_cgroup_usage *u)
+{
+    const struct rp_cgroup_hierarchy *memory = rp_cgroup_with(c, RP_CGROUP_MEMORY);
+    const struct rp_cgroup_hierarchy *cpu = rp_cgroup_with(c, RP_CGROUP_CPU);
+    /* "max", or on v1 a number near 2^63, is no limit */
+    u->memory_limit = rp_cgroup_read_number(memory, group, memory->version == 2 ? "memory.max" : "memory.limit_in_bytes", 0);
+    if (u->memory_limit > UINT64_MAX / 4)
+        u->memory_limit = 0;
+    u->processes_limit = (uint32_t)rp_cgroup_read_number(rp_cgroup_with(c, RP_CGROUP_PIDS), group, "pids.max", 0);
+    uint64_t quota = 0, period = 0;
+    if (cpu->version == 2) {
+        char text[64];
+        if (rp_cgroup_read(cpu, group, "cpu.max", text, sizeof(text)) <= 0 ||
+            sscanf(text, "%" SCNu64 " %" SCNu64, &quota, &period) != 2)
+            quota = 0;
+    } else {
+        quota = rp_cgroup_read_number(cpu, group, "cpu.cfs_quota_us", 0);
+        period = rp_cgroup_read_number(cpu, group, "cpu.cfs_period_us", 0);
+    }
+    u->cpu_limit = period && quota < UINT32_MAX ? (uint32_t)(quota * 1000 / period) : 0; /* v1: -1 is no limit */
+}
+
 int rp_cgroup_usage(struct rp_cgroups *c, const char *id, struct rp_cgroup_usage *ret, struct rp_error *err)
 {
     const struct rp_cgroup_hierarchy *memory = rp_cgroup_with(c, RP_CGROUP_MEMORY);
@@ -149,6 +171,7 @@ int rp_cgroup_usage(struct rp_cgroups *c, const char *id, struct rp_cgroup_usage
     rp_cgroup_name(id, RP_CGROUP_USER, group);
     u.throttled_us = cpu->version == 2 ? rp_cgroup_read_key(cpu, group, "cpu.stat", "throttled_usec", 0)
                                        : rp_cgroup_read_key(cpu, group, "cpu.stat", "throttled_time", 0) / 1000;
+    read_limits(c, group, &u);
     *ret = u;
     return 0;
 }

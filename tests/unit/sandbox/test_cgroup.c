@@ -145,10 +145,10 @@ static void v2_limits_and_usage(void **state)
 
 static void put_v1(const char *cpu, const char *cpuacct)
 {
-    static const char *const memory[] = {"cgroup.procs", "memory.limit_in_bytes", "memory.memsw.limit_in_bytes", NULL};
-    static const char *const cpus[] = {"cgroup.procs", "cpu.cfs_quota_us", "cpu.cfs_period_us", "cpu.shares", NULL};
-    static const char *const procs[] = {"cgroup.procs", NULL};
-    static const char *const pids[] = {"cgroup.procs", "pids.max", NULL};
+    static const char *const memory[] = {"tasks", "memory.limit_in_bytes", "memory.memsw.limit_in_bytes", NULL};
+    static const char *const cpus[] = {"tasks", "cpu.cfs_quota_us", "cpu.cfs_period_us", "cpu.shares", NULL};
+    static const char *const procs[] = {"tasks", "cpuacct.usage", NULL};
+    static const char *const pids[] = {"tasks", "cgroup.procs", "pids.max", NULL};
     put_group("memory", memory);
     put_group(cpu, cpus);
     put_group(cpuacct, procs);
@@ -164,8 +164,6 @@ static void v1_limits_and_usage(void **state)
     assert_int_equal(symlink("cpu,cpuacct", link), 0);
     snprintf(link, sizeof(link), "%s/cpuacct", tree);
     assert_int_equal(symlink("cpu,cpuacct", link), 0);
-    static const char *const freezer[] = {"cgroup.procs", "freezer.state", NULL};
-    put_group("freezer", freezer);
 
     struct rp_cgroups *c = open_tree_as("auto", "v1");
     expect("memory/repld/abcdefgh01234567/user/memory.limit_in_bytes", "268435456");
@@ -190,32 +188,58 @@ static void v1_limits_and_usage(void **state)
     assert_int_equal(u.oom_kills, 3); /* v1 does not count upwards */
     int fds[RP_CGROUP_HIERARCHIES_MAX];
     int n = rp_cgroup_open_procs(c, ID, RP_CGROUP_USER, fds, NULL);
-    assert_int_equal(n, 4);
+    assert_int_equal(n, 3);
     while (n--)
         close(fds[n]);
-    /* A frozen group is killed and thawed again. */
-    put("freezer/repld/abcdefgh01234567/user/cgroup.procs", "");
+    /* Killing stops forks, and sets back what was allowed. */
+    put("pids/repld/abcdefgh01234567/pids.max", "max\n");
     assert_int_equal(rp_cgroup_kill(c, ID, RP_CGROUP_WHOLE, NULL), 0);
-    expect("freezer/repld/abcdefgh01234567/freezer.state", "THAWED");
+    expect("pids/repld/abcdefgh01234567/pids.max", "max");
     rp_cgroups_close(c);
 }
 
 static void hybrid_takes_each_controller_where_it_is(void **state)
 {
     put_v1("cpu", "cpuacct");
-    put("unified/cgroup.controllers", "hugetlb\n");
-    static const char *const unified[] = {"cgroup.procs", "cgroup.kill", NULL};
+    /* pids moved to v2, as systemd's hybrid mode allows. */
+    char from[PATH_MAX], to[PATH_MAX];
+    snprintf(from, sizeof(from), "%s/pids", tree);
+    snprintf(to, sizeof(to), "%s/was-pids", tree);
+    assert_int_equal(rename(from, to), 0);
+    put("unified/cgroup.controllers", "hugetlb pids\n");
+    put("unified/cgroup.subtree_control", "");
+    put("unified/repld/cgroup.subtree_control", "");
+    static const char *const unified[] = {"cgroup.procs", "cgroup.kill", "cgroup.subtree_control", "pids.max", NULL};
     put_group("unified", unified);
     struct rp_cgroups *c = open_tree_as("auto", "hybrid");
     expect("memory/repld/abcdefgh01234567/user/memory.limit_in_bytes", "268435456");
     expect("cpu/repld/abcdefgh01234567/user/cpu.cfs_quota_us", "10000");
-    put("unified/repld/abcdefgh01234567/cpu.stat", "usage_usec 42\n");
+    expect("unified/repld/cgroup.subtree_control", "+pids");
+    expect("unified/repld/abcdefgh01234567/user/pids.max", "100");
+    put("cpuacct/repld/abcdefgh01234567/cpuacct.usage", "42000\n");
     struct rp_cgroup_usage u;
     assert_int_equal(rp_cgroup_usage(c, ID, &u, NULL), 0);
     assert_int_equal(u.cpu_us, 42);
     assert_int_equal(rp_cgroup_kill(c, ID, 3, NULL), 0); /* no such step */
     assert_int_equal(rp_cgroup_kill(c, ID, RP_CGROUP_WHOLE, NULL), 0);
     expect("unified/repld/abcdefgh01234567/cgroup.kill", "1");
+    int fds[RP_CGROUP_HIERARCHIES_MAX], directory;
+    assert_int_equal(rp_cgroup_open_start(c, ID, RP_CGROUP_INIT, fds, &directory, NULL), 3);
+    assert_true(directory >= 0);
+    close(directory);
+    for (int i = 0; i < 3; i++)
+        close(fds[i]);
+    rp_cgroups_close(c);
+}
+
+static void hybrid_leaves_an_empty_v2_hierarchy_alone(void **state)
+{
+    put_v1("cpu", "cpuacct");
+    put("unified/cgroup.controllers", "hugetlb\n");
+    struct rp_cgroups *c = open_tree_as("auto", "hybrid");
+    char path[PATH_MAX];
+    snprintf(path, sizeof(path), "%s/unified/repld", tree);
+    assert_int_equal(access(path, F_OK), -1);
     rp_cgroups_close(c);
 }
 
@@ -384,28 +408,16 @@ static void this_host(void **state)
     close_real(c);
 }
 
-/* A hybrid host can show that the freezer does what cgroup.kill does. */
-static void this_host_as_v1(void **state)
-{
-    if (access("/sys/fs/cgroup/freezer/cgroup.procs", F_OK) < 0) {
-        print_message("# this host has no v1 hierarchy: the pretend tree stands for it\n");
-        return;
-    }
-    struct rp_cgroups *c = open_real("v1");
-    limits_hold(c);
-    close_real(c);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(v2_limits_and_usage, set_up, tear_down),
         cmocka_unit_test_setup_teardown(v1_limits_and_usage, set_up, tear_down),
         cmocka_unit_test_setup_teardown(hybrid_takes_each_controller_where_it_is, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(hybrid_leaves_an_empty_v2_hierarchy_alone, set_up, tear_down),
         cmocka_unit_test_setup_teardown(tiny_shares_of_cpu_get_a_long_period, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_is_missing_is_named, set_up, tear_down),
         cmocka_unit_test(this_host),
-        cmocka_unit_test(this_host_as_v1),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
