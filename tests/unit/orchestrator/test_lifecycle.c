@@ -180,7 +180,8 @@ static void on_list(void *ctx, const struct rp_orchestrator_sandbox *list, size_
 {
     struct fixture *f = ctx;
     f->count = count;
-    memcpy(f->list, list, RP_MIN(count, RP_ARRAY_SIZE(f->list)) * sizeof(*list));
+    if (count)
+        memcpy(f->list, list, RP_MIN(count, RP_ARRAY_SIZE(f->list)) * sizeof(*list));
     take(f, err);
 }
 
@@ -188,7 +189,8 @@ static void on_volumes(void *ctx, const char (*ids)[RP_ID_SIZE], size_t count, c
 {
     struct fixture *f = ctx;
     f->count = count;
-    memcpy(f->volumes_listed, ids, RP_MIN(count, RP_ARRAY_SIZE(f->volumes_listed)) * RP_ID_SIZE);
+    if (count)
+        memcpy(f->volumes_listed, ids, RP_MIN(count, RP_ARRAY_SIZE(f->volumes_listed)) * RP_ID_SIZE);
     take(f, err);
 }
 
