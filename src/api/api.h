@@ -49,6 +49,7 @@ enum {
     RP_ROUTE_PROJECT = 1,   /* the first parameter is a project that must exist (else 404 before the handler;
                                with RP_ROUTE_WEBSOCKET the socket is closed with 4404) */
     RP_ROUTE_WEBSOCKET = 2, /* the request must ask for a WebSocket (else 426) */
+    RP_ROUTE_WEBSOCKET_TOO = 4, /* the request may ask for one; the handler looks (rp_websocket_requested) */
 };
 
 typedef void rp_route_fn(struct rp_call *call);

@@ -78,10 +78,16 @@ static void refuse_method(struct rp_http_exchange *x, const struct rp_http_reque
     rp_http_reply_error(x, &err);
 }
 
+static bool becomes_websocket(const struct rp_http_request *r, const struct rp_route *route)
+{
+    return route->flags & RP_ROUTE_WEBSOCKET ||
+           (route->flags & RP_ROUTE_WEBSOCKET_TOO && rp_websocket_requested(r));
+}
+
 /* Safe methods change nothing (RFC 9110 section 9.2.1), except that a GET may become a WebSocket. */
 static bool commands(const struct rp_http_request *r, const struct rp_route *route)
 {
-    return route->flags & RP_ROUTE_WEBSOCKET ||
+    return becomes_websocket(r, route) ||
            !(rp_str_is(r->method, "GET") || rp_str_is(r->method, "HEAD"));
 }
 
@@ -119,7 +125,7 @@ void rp_api_handle(struct rp_gateway *g, struct rp_http_exchange *x)
     struct rp_project *project = NULL;
     if (m.route->flags & RP_ROUTE_PROJECT) {
         project = rp_projects_find(g->projects, (struct rp_str){m.storage[0], m.length[0]});
-        if (!project && m.route->flags & RP_ROUTE_WEBSOCKET) {
+        if (!project && becomes_websocket(r, m.route)) {
             rp_websocket_reject(x, 4404, "no such project"); /* a browser cannot see a 404 here */
             return;
         }

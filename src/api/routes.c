@@ -27,6 +27,20 @@ const struct rp_route rp_routes[] = {
     {"GET", "/api/v1/projects/{id}/stats", rp_api_project_stats, RP_ROUTE_PROJECT},
     {"GET", "/api/v1/projects/{id}/events", rp_api_project_events, RP_ROUTE_PROJECT | RP_ROUTE_WEBSOCKET},
 
+    /* terminals, processes, logs */
+    {"GET", "/api/v1/projects/{id}/logs", rp_api_project_logs, RP_ROUTE_PROJECT},
+    {"GET", "/api/v1/projects/{id}/terminals", rp_api_terminals_list, RP_ROUTE_PROJECT},
+    {"POST", "/api/v1/projects/{id}/terminals", rp_api_terminals_create, RP_ROUTE_PROJECT},
+    {"GET", "/api/v1/projects/{id}/terminals/{tid}", rp_api_terminal, RP_ROUTE_PROJECT | RP_ROUTE_WEBSOCKET_TOO},
+    {"DELETE", "/api/v1/projects/{id}/terminals/{tid}", rp_api_terminal_delete, RP_ROUTE_PROJECT},
+    {"GET", "/api/v1/projects/{id}/processes", rp_api_processes_list, RP_ROUTE_PROJECT},
+    {"POST", "/api/v1/projects/{id}/processes", rp_api_processes_create, RP_ROUTE_PROJECT},
+    {"GET", "/api/v1/projects/{id}/processes/{pid}", rp_api_process, RP_ROUTE_PROJECT | RP_ROUTE_WEBSOCKET_TOO},
+    {"DELETE", "/api/v1/projects/{id}/processes/{pid}", rp_api_process_delete, RP_ROUTE_PROJECT},
+    {"POST", "/api/v1/projects/{id}/processes/{pid}/signal", rp_api_process_signal, RP_ROUTE_PROJECT},
+    {"GET", "/api/v1/projects/{id}/processes/{pid}/output", rp_api_process_output, RP_ROUTE_PROJECT},
+    {"GET", "/api/v1/terminal/{id}", rp_api_alias_terminal, RP_ROUTE_PROJECT | RP_ROUTE_WEBSOCKET},
+
     /* what the clients of the reference systems send */
     {"POST", "/api/v1/create", rp_api_alias_create, 0},
     {"POST", "/api/v1/run/{id}", rp_api_alias_run, RP_ROUTE_PROJECT},

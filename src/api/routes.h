@@ -50,6 +50,14 @@ rp_route_fn rp_api_project_run, rp_api_project_run_stop;
 /* ports.c, stats.c, events.c */
 rp_route_fn rp_api_project_ports, rp_api_project_stats, rp_api_project_events;
 
+/* processes.c, process_output.c, logs.c */
+rp_route_fn rp_api_terminals_list, rp_api_terminals_create, rp_api_terminal, rp_api_terminal_delete;
+rp_route_fn rp_api_processes_list, rp_api_processes_create, rp_api_process, rp_api_process_delete;
+rp_route_fn rp_api_process_signal, rp_api_process_output, rp_api_project_logs;
+
+/* terminal_socket.c */
+rp_route_fn rp_api_alias_terminal;
+
 /* aliases.c */
 rp_route_fn rp_api_alias_create, rp_api_alias_run;
 

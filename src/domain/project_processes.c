@@ -62,29 +62,41 @@ static void on_attached(void *ctx, struct rp_project *p, struct rp_sandbox *s, b
     rp_process_set_attach(rp_project_processes(ctx, p), s, adopted);
 }
 
+/* The set where there is one: what comes after `closing` must not make it again. */
+static struct rp_process_set *present(struct rp_project *p)
+{
+    return rp_project_data(p, RP_OBSERVER_PROCESSES);
+}
+
 static void on_detached(void *ctx, struct rp_project *p)
 {
-    rp_process_set_detach(rp_project_processes(ctx, p));
+    if (present(p))
+        rp_process_set_detach(present(p));
 }
 
 static void on_exited(void *ctx, struct rp_project *p, uint64_t process, const struct rp_exit *exit)
 {
-    rp_process_set_exited(rp_project_processes(ctx, p), process, exit);
+    if (present(p))
+        rp_process_set_exited(present(p), process, exit);
 }
 
-static void on_deleted(void *ctx, struct rp_project *p)
+static void drop(struct rp_project *p)
 {
-    /* also where the set was never asked for: a server of before may have left a log */
-    struct rp_process_set *set = rp_project_processes(ctx, p);
-    rp_process_set_delete_rings(set);
+    struct rp_process_set *set = present(p);
     rp_project_set_data(p, RP_OBSERVER_PROCESSES, NULL);
     rp_process_set_free(set);
 }
 
 static void on_closing(void *ctx, struct rp_project *p)
 {
-    rp_process_set_free(rp_project_data(p, RP_OBSERVER_PROCESSES));
-    rp_project_set_data(p, RP_OBSERVER_PROCESSES, NULL);
+    drop(p);
+}
+
+static void on_deleted(void *ctx, struct rp_project *p)
+{
+    /* also where the set was never asked for: a server of before may have left a log */
+    rp_process_set_delete_rings(rp_project_processes(ctx, p));
+    drop(p);
 }
 
 void rp_project_processes_observe(struct rp_projects *projects, struct rp_processes *all)

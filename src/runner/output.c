@@ -27,6 +27,20 @@ struct rp_output {
     bool dead_readers;
 };
 
+static void sweep(struct rp_output *o)
+{
+    o->dead_readers = false;
+    for (struct rp_reader **at = &o->readers; *at;) {
+        struct rp_reader *r = *at;
+        if (r->dead) {
+            *at = r->next;
+            free(r);
+        } else {
+            at = &r->next;
+        }
+    }
+}
+
 static void on_kick(void *ctx)
 {
     struct rp_output *o = ctx;
@@ -48,6 +62,14 @@ void rp_output_free(struct rp_output *o, bool remove)
 {
     if (!o)
         return;
+    o->walking++;
+    for (struct rp_reader *r = o->readers; r; r = r->next) {
+        bool told = r->dead;
+        r->dead = true;
+        if (!told && r->callbacks.on_gone)
+            r->callbacks.on_gone(r->ctx);
+    }
+    sweep(o);
     rp_timer_free(o->kick);
     if (remove)
         rp_ring_remove(o->ring);
@@ -119,20 +141,6 @@ static void deliver(struct rp_reader *r)
         enum rp_write result = r->callbacks.on_output(r->ctx, at, bytes);
         r->blocked = result == RP_WRITE_FULL;
         r->failed = result == RP_WRITE_FAILED;
-    }
-}
-
-static void sweep(struct rp_output *o)
-{
-    o->dead_readers = false;
-    for (struct rp_reader **at = &o->readers; *at;) {
-        struct rp_reader *r = *at;
-        if (r->dead) {
-            *at = r->next;
-            free(r);
-        } else {
-            at = &r->next;
-        }
     }
 }
 

@@ -32,11 +32,14 @@ struct rp_reader_callbacks {
     /* What lies between the reader's position and offset is gone; offset is where the next byte comes from.
      */
     void (*on_gap)(void *ctx, uint64_t offset);
+    /* The output is freed, and the reader with it. Last callback. May be NULL. */
+    void (*on_gone)(void *ctx);
 };
 
 /* Takes ownership of the ring. */
 struct rp_output *rp_output_new(struct rp_loop *loop, struct rp_ring *ring);
-/* Its readers must be gone. With `remove` the ring's file goes too. NULL-safe. */
+/* Its readers are told and freed. With `remove` the ring's file goes too. Not from inside a reader's
+ * callback. NULL-safe. */
 void rp_output_free(struct rp_output *o, bool remove);
 struct rp_ring *rp_output_ring(struct rp_output *o);
 

@@ -636,3 +636,15 @@ struct rp_output *rp_process_output(struct rp_process *p, uint8_t stream)
 {
     return stream < STREAMS ? p->outputs[stream] : NULL;
 }
+
+void rp_process_range(struct rp_process *p, uint8_t stream, uint64_t *ret_begin, uint64_t *ret_end)
+{
+    struct rp_output *o = rp_process_output(p, stream);
+    *ret_begin = *ret_end = 0;
+    if (!o)
+        return;
+    uint64_t start = rp_ring_start(rp_output_ring(o));
+    *ret_end = p->ended ? p->end[stream] : rp_ring_end(rp_output_ring(o));
+    start = RP_MAX(p->begin[stream], start);
+    *ret_begin = RP_MIN(start, *ret_end);
+}

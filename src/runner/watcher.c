@@ -18,6 +18,8 @@ struct rp_watcher {
     uint16_t cols, rows;    /* 0: it never said */
     bool told;              /* on_exit or on_gone was called */
     struct rp_timer *timer; /* looks for the end from the loop */
+    unsigned busy;
+    bool dead; /* freed inside a callback */
 };
 
 /* Everything that the process itself printed was given to this watcher. */
@@ -39,6 +41,12 @@ static void check_end(void *ctx)
     w->callbacks.on_exit(w->ctx, &w->process->exit, w->process->lost);
 }
 
+static void leave(struct rp_watcher *w)
+{
+    if (--w->busy == 0 && w->dead)
+        free(w);
+}
+
 static enum rp_write on_output(void *ctx, uint64_t offset, struct rp_str bytes)
 {
     struct watched_stream *s = ctx;
@@ -47,13 +55,16 @@ static enum rp_write on_output(void *ctx, uint64_t offset, struct rp_str bytes)
     if (w->told)
         return RP_WRITE_FAILED;
     int stream = (int)(s - w->streams);
+    bool ended = p->ended;
     /* the log goes on after this process */
-    if (p->ended && offset + bytes.n > p->end[stream])
+    if (ended && offset + bytes.n > p->end[stream])
         bytes.n = offset < p->end[stream] ? p->end[stream] - offset : 0;
+    w->busy++;
     enum rp_write result =
         bytes.n ? w->callbacks.on_output(w->ctx, (uint8_t)stream, offset, bytes) : RP_WRITE_OK;
-    if (p->ended)
+    if (ended && !w->dead)
         rp_timer_start(w->timer, 0, 0);
+    leave(w);
     return result;
 }
 
@@ -68,7 +79,7 @@ static void on_gap(void *ctx, uint64_t offset)
 struct rp_watcher *rp_watcher_new(struct rp_process *p, unsigned flags, const uint64_t since[4],
                                   const struct rp_watcher_callbacks *callbacks, void *ctx)
 {
-    static const struct rp_reader_callbacks READER = {on_output, on_gap};
+    static const struct rp_reader_callbacks READER = {.on_output = on_output, .on_gap = on_gap};
     struct rp_watcher *w = rp_calloc(1, sizeof(*w));
     w->process = p;
     w->flags = flags;
@@ -124,7 +135,10 @@ void rp_watcher_free(struct rp_watcher *w)
         return;
     unlink_watcher(w);
     rp_timer_free(w->timer);
-    free(w);
+    w->told = true;
+    w->dead = true;
+    w->busy++;
+    leave(w);
 }
 
 void rp_watcher_drained(struct rp_watcher *w)
