@@ -37,7 +37,7 @@ static void follower_free(struct follower *f)
     free(f);
 }
 
-static enum rp_write send(struct follower *f, struct rp_buf *b)
+static enum rp_write send_event(struct follower *f, struct rp_buf *b)
 {
     enum rp_write result = f->call->x ? rp_http_send(f->call->x, rp_buf_view(b)) : RP_WRITE_FAILED;
     rp_buf_done(b);
@@ -53,7 +53,7 @@ static enum rp_write on_output(void *ctx, uint64_t offset, struct rp_str bytes)
         rp_buf_done(&b);
         return RP_WRITE_FAILED;
     }
-    return send(f, &b);
+    return send_event(f, &b);
 }
 
 static void on_gap(void *ctx, uint64_t offset)
@@ -64,7 +64,7 @@ static void on_gap(void *ctx, uint64_t offset)
     f->text.carried = 0;
     if (rp_buf_printf(&b, "event: gap\nid: %llu\ndata: %llu\n\n", (unsigned long long)offset,
                       (unsigned long long)offset))
-        (void)send(f, &b);
+        (void)send_event(f, &b);
 }
 
 /* The project is deleted, or the server stops. */

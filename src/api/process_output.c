@@ -145,7 +145,7 @@ void rp_api_process_output(struct rp_call *call)
     struct rp_process *p = rp_call_process(call, false);
     struct rp_error err = {0};
     uint64_t since = 0, seconds = 0;
-    uint8_t stream;
+    uint8_t stream = RP_STREAM_STDOUT;
     if (!p)
         return;
     if (choose_stream(call, p, &stream, &err) < 0 ||

@@ -87,8 +87,7 @@ static bool becomes_websocket(const struct rp_http_request *r, const struct rp_r
 /* Safe methods change nothing (RFC 9110 section 9.2.1), except that a GET may become a WebSocket. */
 static bool commands(const struct rp_http_request *r, const struct rp_route *route)
 {
-    return becomes_websocket(r, route) ||
-           !(rp_str_is(r->method, "GET") || rp_str_is(r->method, "HEAD"));
+    return becomes_websocket(r, route) || !(rp_str_is(r->method, "GET") || rp_str_is(r->method, "HEAD"));
 }
 
 void rp_api_handle(struct rp_gateway *g, struct rp_http_exchange *x)

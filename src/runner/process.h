@@ -142,7 +142,8 @@ const struct rp_exit *rp_process_exit(const struct rp_process *p);
 bool rp_process_lost(const struct rp_process *p); /* the sandbox went away under it */
 /* RP_STREAM_PTY, RP_STREAM_STDOUT or RP_STREAM_STDERR; NULL when it has no such stream. */
 struct rp_output *rp_process_output(struct rp_process *p, uint8_t stream);
-/* The offsets between which the output's ring holds what this process printed; both 0 without such a stream. */
+/* The offsets between which the output's ring holds what this process printed; both 0 without such a stream.
+ */
 void rp_process_range(struct rp_process *p, uint8_t stream, uint64_t *ret_begin, uint64_t *ret_end);
 
 /* fn may be NULL. */
