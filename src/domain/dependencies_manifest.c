@@ -81,6 +81,10 @@ static int edit_requirements(struct rp_str text, const struct rp_dependencies *s
     }
     if (!newline)
         ok = ok && rp_buf_append(out, "\n", 1);
+    /* a file that ends in the middle of a line must not swallow the one that is added */
+    struct rp_str all = rp_buf_view(out);
+    if (rp_str_ends(all, "\\\n") || rp_str_ends(all, "\\\r\n"))
+        ok = ok && rp_buf_append(out, "\n", 1);
     for (size_t i = 0; i < set->count && ok; i++)
         if (!written[i])
             ok = write_requirement(&set->items[i], out);

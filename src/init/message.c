@@ -71,7 +71,7 @@ static int decode_body(struct rp_wire_reader *r, struct rp_init_request *q)
         q->signal.id = rp_wire_get_u64(r);
         q->signal.signal = rp_wire_get_u32(r);
         q->signal.target = rp_wire_get_u8(r);
-        refused = q->signal.signal < 1 || q->signal.signal > 64 || q->signal.target > RP_SIGNAL_FOREGROUND
+        refused = q->signal.signal < 1 || q->signal.signal > 64 || q->signal.target > RP_SIGNAL_SESSION
                       ? EINVAL
                       : 0;
         break;

@@ -290,6 +290,26 @@ void rp_init_spawn(struct rp_init *init, struct rp_init_connection *c, const str
 
 /* ---- signals and the end ---- */
 
+/* Every process of the session: also the jobs that an interactive shell put into groups of their own. A
+ * second look finds those that were forked during the first. */
+static int signal_session(pid_t session, int signal)
+{
+    unsigned found = 0;
+    for (int round = 0; round < 2; round++) {
+        _cleanup_dir_ DIR *proc = opendir("/proc");
+        struct dirent *e;
+        while (proc && (e = readdir(proc))) {
+            char *end;
+            unsigned long pid = strtoul(e->d_name, &end, 10);
+            if (*end || end == e->d_name || pid < 2 || getsid((pid_t)pid) != session)
+                continue;
+            found += (round == 0 || signal == SIGKILL) && kill((pid_t)pid, signal) == 0;
+        }
+    }
+    /* without /proc at least the leader's group */
+    return found || kill(-session, signal) == 0 ? 0 : errno;
+}
+
 int rp_init_process_signal(const struct rp_init_process *p, int signal, uint8_t target)
 {
     if (target == RP_SIGNAL_FOREGROUND) {
@@ -303,6 +323,8 @@ int rp_init_process_signal(const struct rp_init_process *p, int signal, uint8_t 
     /* Its pid is ours until it is reaped; afterwards it may be anyone's. */
     if (p->exited)
         return ESRCH;
+    if (target == RP_SIGNAL_SESSION)
+        return signal_session(p->pid, signal);
     return kill(target == RP_SIGNAL_GROUP ? -p->pid : p->pid, signal) < 0 ? errno : 0;
 }
 

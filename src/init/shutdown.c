@@ -7,6 +7,17 @@
 
 enum { KILL_AGAIN_MS = 20, GRACE_MAX_MS = 10 * 60 * 1000 };
 
+/* An interactive shell ignores SIGTERM; it ends when its terminal hangs up, and tells its jobs. Only shells
+ * are told: to a server that ends in good order on SIGTERM, SIGHUP would be a sudden death. */
+static void hang_up(const struct rp_init *init)
+{
+    for (int i = 0; i < RP_INIT_PROCESSES_MAX; i++) {
+        const struct rp_init_process *p = init->processes[i];
+        if (p && !p->exited && (p->flags & RP_SPAWN_PTY))
+            (void)kill(p->pid, SIGHUP);
+    }
+}
+
 void rp_init_shutdown(struct rp_init *init, uint32_t grace_ms)
 {
     uint64_t at = rp_init_now_ms() + RP_MIN(grace_ms, (uint32_t)GRACE_MAX_MS);
@@ -23,12 +34,10 @@ void rp_init_shutdown(struct rp_init *init, uint32_t grace_ms)
     if (init->ports.scanner_pid > 0)
         (void)kill(init->ports.scanner_pid, SIGKILL);
     rp_init_ports_watch(init, 0);
-    /* An interactive shell ignores SIGTERM but not SIGHUP; a stopped program hears neither until it goes on.
-     */
     if (getpid() == 1) {
         (void)kill(-1, SIGTERM);
-        (void)kill(-1, SIGHUP);
-        (void)kill(-1, SIGCONT);
+        hang_up(init);
+        (void)kill(-1, SIGCONT); /* a stopped program hears nothing until it goes on */
     }
     rp_init_reap(init);
 }

@@ -87,8 +87,8 @@ enum rp_init_type {
     RP_INIT_FILES = 50,
     RP_INIT_FILE_CHANNEL = 51,
 
-    /* → u32 grace ms. SIGTERM (and SIGHUP, SIGCONT) to every user process, SIGKILL after the grace. ← OK when
-     * none is left; init then exits, which ends the namespace. */
+    /* → u32 grace ms. SIGTERM and SIGCONT to every user process, SIGHUP to the leaders of terminals, SIGKILL
+     * after the grace. ← OK when none is left; init then exits, which ends the namespace. */
     RP_INIT_SHUTDOWN = 60,
 };
 

@@ -9,7 +9,7 @@
 
 enum {
     PTY_READ = 4096, /* what a read of a PTY master returns at most, plus one */
-    PIPE_READ = 64 * 1024,
+    PIPE_READ = RP_RING_READ_MAX,
     WRITE_AT_ONCE = 4096,  /* the tty layer copies that much a piece */
     SHORT_READ = 1024,     /* less than this: the source is empty, most likely */
     RETRY_FULL_MS = 500,   /* tmpfs is full */

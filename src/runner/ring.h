@@ -26,7 +26,7 @@ struct rp_ring;
 enum {
     RP_RING_MIN = 128 * 1024,
     RP_RING_MAX = 64 * 1024 * 1024,
-    RP_RING_READ_MAX = 64 * 1024, /* most that one read may ask for */
+    RP_RING_READ_MAX = 32 * 1024, /* most that one read may ask for; twice that much is not readable */
     RP_RING_META_MAX = 2048,
 };
 

@@ -89,7 +89,7 @@ static size_t push(char path[static RP_HELPER_PATH_SIZE], size_t n, const char *
 static int list_directory(struct listing *l, int dir, size_t n, uint32_t depth)
 {
     _cleanup_names_ struct rp_names names;
-    int errnum = rp_names_read(dir, l->left, &names);
+    int errnum = rp_names_read(dir, LIST_MAX, &names);
     if (errnum)
         return n ? 0 : errnum; /* one that may not be read is shown, without what is in it */
     l->truncated |= names.truncated;
