@@ -71,6 +71,9 @@ int rp_dependency_check_version(enum rp_manager manager, struct rp_str version, 
     if (version.n > RP_DEPENDENCY_VERSION_MAX)
         return rp_error_field(err, pointer, "a version is at most %d bytes", RP_DEPENDENCY_VERSION_MAX);
     _cleanup_free_ char *spec = spec_of(manager, version);
+    /* what the manifest will say has the same limit, so that it can be read back */
+    if (spec && strlen(spec) > RP_DEPENDENCY_VERSION_MAX)
+        return rp_error_field(err, pointer, "a version is at most %d bytes", RP_DEPENDENCY_VERSION_MAX);
     if (!spec)
         return rp_error_field(err, pointer,
                               manager == RP_MANAGER_PIP

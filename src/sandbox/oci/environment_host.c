@@ -108,7 +108,7 @@ static int put_ca_bundle(const char *dir, const struct rp_settings *settings, st
             rp_error_prefix(err, "the setting ca-bundle");
     }
     if (r == 0)
-        r = put_or_remove(dir, RP_SANDBOX_CA_BUNDLE + 1, &bundle, err);
+        r = put_or_remove(dir, &RP_SANDBOX_CA_BUNDLE[1], &bundle, err);
     rp_buf_done(&bundle);
     return r;
 }

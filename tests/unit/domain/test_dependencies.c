@@ -298,9 +298,13 @@ static void lengths_are_limited(void **state)
         rp_dependency_check_name(RP_MANAGER_NPM, (struct rp_str){name, RP_DEPENDENCY_NAME_MAX}, "", NULL), 0);
     assert_int_equal(
         rp_dependency_check_name(RP_MANAGER_NPM, (struct rp_str){name, RP_DEPENDENCY_NAME_MAX + 1}, "", NULL), -1);
+    /* pip's gets "==" */
     assert_int_equal(
-        rp_dependency_check_version(RP_MANAGER_PIP, (struct rp_str){version, RP_DEPENDENCY_VERSION_MAX}, "", NULL),
+        rp_dependency_check_version(RP_MANAGER_PIP, (struct rp_str){version, RP_DEPENDENCY_VERSION_MAX - 2}, "", NULL),
         0);
+    assert_int_equal(
+        rp_dependency_check_version(RP_MANAGER_PIP, (struct rp_str){version, RP_DEPENDENCY_VERSION_MAX - 1}, "", NULL),
+        -1);
     assert_int_equal(rp_dependency_check_version(
                          RP_MANAGER_PIP, (struct rp_str){version, RP_DEPENDENCY_VERSION_MAX + 1}, "", NULL),
                      -1);
