@@ -6,9 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <sys/utsname.h>
 
 #include "proto/init.h"
@@ -95,19 +93,7 @@ static int connect_init(struct rp_driver *d, const char *id, struct rp_error *er
     _cleanup_close_ int dir = rp_oci_open_dir(of(d), id, err);
     if (dir < 0)
         return -1;
-    /* Blocking until it is connected: with a full backlog a non-blocking one would fail. */
-    _cleanup_close_ int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-    struct timeval patience = {.tv_sec = 5};
-    struct sockaddr_un a = {.sun_family = AF_UNIX};
-    snprintf(a.sun_path, sizeof(a.sun_path), "/proc/self/fd/%d/init.sock", dir);
-    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience)) < 0)
-        return rp_error_errno(err, RP_ERROR_INTERNAL, errno, "socket");
-    if (connect(fd, (struct sockaddr *)&a, sizeof(a)) < 0)
-        return rp_error_errno(err, errno == ENOENT || errno == ECONNREFUSED ? RP_ERROR_NOT_RUNNING : RP_ERROR_SANDBOX,
-                              errno, "connect to init of the sandbox %s", id);
-    if (fcntl(fd, F_SETFL, O_NONBLOCK) < 0)
-        return rp_error_errno(err, RP_ERROR_INTERNAL, errno, "fcntl");
-    return RP_STEAL_FD(fd);
+    return rp_oci_connect(dir, id, err);
 }
 
 struct ids {

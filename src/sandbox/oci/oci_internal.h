@@ -40,7 +40,11 @@ int rp_oci_remove(struct rp_oci *o, const char *id, struct rp_error *err) RP_MUS
 /* oci_probe.c: chooses the runtime: one in which a sandbox really starts. */
 int rp_oci_choose_runtime(struct rp_oci *o, struct rp_error *err) RP_MUST_CHECK;
 
-/* oci_steps.c: driver.h's `limits`, without the sandbox's directory. */
+/* oci_init.c. `dir` is the sandbox's directory; waits end after 10 s. */
+int rp_oci_connect(int dir, const char *id, struct rp_error *err) RP_MUST_CHECK;
+/* That init has exec'd and answers: a runtime returns before, and the tiny root must stay until then. */
+int rp_oci_await_init(int dir, const char *id, struct rp_error *err) RP_MUST_CHECK;
+/* Over a connection on which HELLO was said. */
 int rp_oci_give_cgroup(struct rp_oci *o, const char *id, uint32_t step, int connection,
                        struct rp_error *err) RP_MUST_CHECK;
 

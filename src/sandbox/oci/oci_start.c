@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -113,6 +114,15 @@ int rp_oci_start(struct rp_oci *o, const char *id, const char *netns, uint32_t u
     if (rp_oci_init_record(dir, "pid", &init, err) < 0)
         return -1;
     protect(init.pid);
+    rp_close_fd(&listener); /* init's is the only one now: should it end, connecting fails and does not wait */
+    struct rp_error why = {0};
+    if (rp_oci_await_init(dir, id, &why) < 0) {
+        char said[256] = "";
+        (void)!rp_oci_file_read(dir, "log", said, sizeof(said), NULL);
+        said[strcspn(said, "\n")] = '\0';
+        return rp_error_set(err, RP_ERROR_SANDBOX, "the sandbox's init does not answer (%s)%s%s", why.message,
+                            *said ? "; it said: " : "", said);
+    }
     /* Memory of the host, for as long as the sandbox lives: the runtime has its own copy of what it needs. */
     (void)unlinkat(dir, "config.json", 0);
     (void)unlinkat(dir, "pid", 0);

@@ -1,5 +1,5 @@
 /*
- * oci_world.h: what the driver needs around it, for one test program: everything below /run/repld-test-oci-PID, a
+ * oci_world.h: what the driver needs around it, for one test program: everything below /var/tmp/repld-test-oci-PID, a
  * cgroup of that name, and a network that reaches nothing (the caller has unshared its network namespace).
  */
 #ifndef RP_TESTS_OCI_WORLD_H
