@@ -549,7 +549,8 @@ void rp_project_need_files(struct rp_project *p, rp_project_fn *fn, void *ctx)
     rp_project_pump(p);
 }
 
-void rp_project_stop(struct rp_project *p, const char *reason, rp_project_fn *fn, void *ctx)
+/* Whatever sandbox there is goes, also one that only serves files. */
+void rp_project_take_down(struct rp_project *p, const char *reason, rp_project_fn *fn, void *ctx)
 {
     rp_project_ref(p);
     bool was = p->desired || p->slot_running;
@@ -578,6 +579,25 @@ void rp_project_stop(struct rp_project *p, const char *reason, rp_project_fn *fn
     }
     rp_project_pump(p);
     rp_project_unref(p);
+}
+
+void rp_project_stop(struct rp_project *p, const char *reason, rp_project_fn *fn, void *ctx)
+{
+    bool serves_files = p->slot != SLOT_NONE && !p->slot_running && !p->desired && !p->stop_pending;
+    if (!serves_files) {
+        rp_project_take_down(p, reason, fn, ctx);
+        return;
+    }
+    /* it is stopped; that its files are being looked at changes nothing */
+    p->restart_at_ms = 0;
+    p->failed = false;
+    if (p->record.wanted || p->record.run_wanted) {
+        p->record.wanted = p->record.run_wanted = false;
+        rp_project_save(p, NULL, NULL);
+    }
+    rp_project_show(p);
+    if (fn)
+        fn(ctx, p, NULL);
 }
 
 void rp_project_leave(struct rp_project *p)

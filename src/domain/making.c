@@ -107,7 +107,7 @@ static void making_failed(struct making *m, const struct rp_error *err)
 {
     m->err = *err;
     m->p->deleting = true;
-    rp_project_stop(m->p, NULL, making_stopped, m);
+    rp_project_take_down(m->p, NULL, making_stopped, m);
 }
 
 static void making_inserted(void *ctx, const struct rp_error *err)
@@ -388,5 +388,5 @@ void rp_project_delete(struct rp_project *p, rp_project_fn *fn, void *ctx)
     d->ctx = ctx;
     (void)rp_error_set(&err, RP_ERROR_NOT_FOUND, "the project was deleted");
     waiters_answer(&p->files_waiters, p, &err);
-    rp_project_stop(p, NULL, deletion_stopped, d);
+    rp_project_take_down(p, NULL, deletion_stopped, d);
 }

@@ -183,6 +183,7 @@ void rp_projects_adopted_one(struct rp_projects *all);
 void rp_projects_finish_deletions(struct rp_projects *all);
 
 /* lifecycle.c */
+void rp_project_take_down(struct rp_project *p, const char *reason, rp_project_fn *fn, void *ctx);
 /* The server ends: observers drop the sandbox, which lives on. */
 void rp_project_leave(struct rp_project *p);
 void rp_project_pump(struct rp_project *p);
