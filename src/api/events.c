@@ -156,9 +156,19 @@ static void send_first(struct socket *s)
     rp_buf_done(&b);
 }
 
+/* What a client says here means nothing; it is read so that its pongs and its close are seen. */
+static void on_message(void *ctx, struct rp_str message)
+{
+}
+
+static void on_drain(void *ctx)
+{
+}
+
 void rp_api_project_events(struct rp_call *call)
 {
-    static const struct rp_websocket_callbacks callbacks = {.on_close = on_close};
+    static const struct rp_websocket_callbacks callbacks = {
+        .on_binary = on_message, .on_text = on_message, .on_drain = on_drain, .on_close = on_close};
     struct rp_websocket_options options = {.message_max = MESSAGE_MAX, .output_cap = OUTPUT_MAX};
     struct rp_gateway *g = call->gateway;
     struct rp_project *p = rp_project_ref(call->project);
