@@ -43,6 +43,16 @@ const struct rp_route rp_routes[] = {
     {"GET", "/api/v1/projects/{id}/processes/{pid}/output", rp_api_process_output, RP_ROUTE_PROJECT},
     {"GET", "/api/v1/terminal/{id}", rp_api_alias_terminal, RP_ROUTE_PROJECT | RP_ROUTE_WEBSOCKET},
 
+    /* files */
+    {"GET", "/api/v1/projects/{id}/files", rp_api_files_list, RP_ROUTE_PROJECT},
+    {"GET", "/api/v1/projects/{id}/files/content", rp_api_files_read, RP_ROUTE_PROJECT},
+    {"PUT", "/api/v1/projects/{id}/files/content", rp_api_files_write, RP_ROUTE_PROJECT},
+    {"DELETE", "/api/v1/projects/{id}/files/content", rp_api_files_delete, RP_ROUTE_PROJECT},
+    {"POST", "/api/v1/projects/{id}/files/mkdir", rp_api_files_mkdir, RP_ROUTE_PROJECT},
+    {"POST", "/api/v1/projects/{id}/files/move", rp_api_files_move, RP_ROUTE_PROJECT},
+    {"POST", "/api/v1/projects/{id}/files/copy", rp_api_files_copy, RP_ROUTE_PROJECT},
+    {"POST", "/api/v1/projects/{id}/files/search", rp_api_files_search, RP_ROUTE_PROJECT},
+
     /* what the clients of the reference systems send */
     {"POST", "/api/v1/create", rp_api_alias_create, 0},
     {"POST", "/api/v1/run/{id}", rp_api_alias_run, RP_ROUTE_PROJECT},

@@ -58,6 +58,13 @@ rp_route_fn rp_api_process_signal, rp_api_process_output, rp_api_project_logs;
 /* terminal_socket.c */
 rp_route_fn rp_api_alias_terminal;
 
+/* files_list.c, files_content.c, files_upload.c, files_change.c */
+rp_route_fn rp_api_files_list, rp_api_files_search, rp_api_files_read, rp_api_files_write;
+rp_route_fn rp_api_files_delete, rp_api_files_mkdir, rp_api_files_move, rp_api_files_copy;
+
+/* archive_out.c, archive_in.c */
+rp_route_fn rp_api_archive_read, rp_api_archive_write;
+
 /* aliases.c */
 rp_route_fn rp_api_alias_create, rp_api_alias_run;
 

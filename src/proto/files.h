@@ -51,8 +51,9 @@ enum rp_files_type {
      * blocks the answer. */
     RP_FILES_READ = 22,
     /* str path, u32 mode (0: keep, or 0644), u8 RP_FILES_WRITE_*, str etag, u64 size (UINT64_MAX: unknown) →
-     * OK to send is END with ""; then the client sends DATA × n and END; → END with the new etag once the
-     * file is durable, or ERROR. Temp file, fsync, rename, fsync of the directory. */
+     * OK to send is END with the etag of what is there now, or ""; then the client sends DATA × n and END; → END
+     * with the new etag once the file is durable, or ERROR. Temp file, fsync, rename, fsync of the directory. A
+     * symlink that stays inside is followed: its target is replaced, the link stays. */
     RP_FILES_WRITE = 23,
     RP_FILES_MKDIR = 24,  /* str path, u8 parents → END */
     RP_FILES_MOVE = 25,   /* str from, str to, u8 overwrite → END */
@@ -60,11 +61,11 @@ enum rp_files_type {
     RP_FILES_DELETE = 27, /* str path, u8 recursive → END */
     /* str path, str query, u32 RP_FILES_SEARCH_*, u32 limit, str glob or "" → MATCH × n, [TRUNCATED], END */
     RP_FILES_SEARCH = 28,
-    /* str path → (ENTRY, DATA × n when it is a regular file) × n, END. Everything below path, parents first.
-     */
+    /* str path → (ENTRY, DATA × n when it is a regular file) × n, END. Everything below path, parents first; DATA
+     * is exactly as long as ENTRY said, cut or padded with zeros if the file changes meanwhile. */
     RP_FILES_EXPORT = 29,
     /* str path, u8 replace (1: what was below path is removed first) → END with "" (ready); the client sends
-     * (ENTRY, DATA × n) × n, END → END, or ERROR. ENTRY paths obey the rule above. */
+     * (ENTRY, DATA × n) × n, END → END, or ERROR: then nothing was changed. ENTRY paths obey the rule above; symlinks must stay inside. */
     RP_FILES_IMPORT = 30,
     /* str path → END with "" (watching), then EVENT × n for ever: inotify(7), recursive, 50 ms grouping */
     RP_FILES_WATCH = 31,

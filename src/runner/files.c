@@ -193,6 +193,20 @@ static bool is_upload(const struct rp_file_request *r)
     return r->type == RP_FILES_WRITE || r->type == RP_FILES_IMPORT;
 }
 
+/* The message is `operation "path": why`; the path is the one of several (two of a move, each of an import)
+ * that it is about. */
+static void explain(const struct rp_file_request *r, const struct rp_files_frame *f, struct rp_error *err)
+{
+    struct rp_str path = rp_buf_view(&r->path), m = f->error.message;
+    const char *open = m.n ? memchr(m.p, '"', m.n) : NULL, *close = m.n ? memrchr(m.p, '"', m.n) : NULL;
+    int errnum = (int)f->error.errnum;
+    if (open && close > open)
+        path = (struct rp_str){open + 1, (size_t)(close - open) - 1};
+    if (errnum == EINVAL && (r->type == RP_FILES_READ || r->type == RP_FILES_WRITE))
+        errnum = ENXIO; /* neither file nor directory */
+    (void)rp_files_explain(err, errnum, path);
+}
+
 /* One whole frame that is not DATA, for a request. False: it does not belong here. */
 static bool take_frame(struct rp_file_request *r, const struct rp_files_frame *f)
 {
@@ -201,6 +215,8 @@ static bool take_frame(struct rp_file_request *r, const struct rp_files_frame *f
     case RP_FILES_END:
         if ((is_upload(r) || r->type == RP_FILES_WATCH) && !r->ready) {
             r->ready = true;
+            r->replaces_length = f->etag.n;
+            memcpy(r->replaces, f->etag.p, f->etag.n);
             if (r->cb->on_ready)
                 r->cb->on_ready(r->ctx);
             return true;
@@ -211,14 +227,7 @@ static bool take_frame(struct rp_file_request *r, const struct rp_files_frame *f
         finish(r, f->etag, NULL);
         return true;
     case RP_FILES_ERROR:
-        (void)rp_files_explain(&err, (int)f->error.errnum, rp_buf_view(&r->path));
-        if (r->type == RP_FILES_IMPORT && f->error.message.n) {
-            /* which entry it was */
-            char detail[200];
-            if (rp_utf8_valid(f->error.message.p, f->error.message.n) &&
-                rp_str_copy(detail, sizeof(detail), f->error.message))
-                (void)rp_error_prefix(&err, "%s", detail);
-        }
+        explain(r, f, &err);
         release_channel(r, !is_upload(r) || !r->ready || r->sent_end);
         finish(r, (struct rp_str){0}, &err);
         return true;

@@ -121,6 +121,9 @@ struct rp_file_request *rp_files_watch(struct rp_files *f, struct rp_sandbox *s,
 void rp_file_pause(struct rp_file_request *r);
 void rp_file_resume(struct rp_file_request *r);
 
+/* After on_ready of a WRITE: the etag of what it will replace, empty when there is nothing. */
+struct rp_str rp_file_replaces(const struct rp_file_request *r);
+
 /* What WRITE and IMPORT take after on_ready. RP_WRITE_FULL: accepted, wait for on_drain. */
 enum rp_write rp_file_send(struct rp_file_request *r, struct rp_str bytes);
 enum rp_write rp_file_send_entry(struct rp_file_request *r, const struct rp_file_entry *entry);

@@ -135,7 +135,7 @@ int rp_files_explain(struct rp_error *err, int errnum, struct rp_str path)
         {ESTALE, RP_ERROR_PRECONDITION, "\"%s\" has changed since it was read"},
         {EXDEV, RP_ERROR_INVALID, "the path \"%s\" leaves the project"},
         {ELOOP, RP_ERROR_INVALID, "\"%s\" goes through too many symbolic links"},
-        {EINVAL, RP_ERROR_INVALID, "\"%s\" is not something that this can be done to"},
+        {EINVAL, RP_ERROR_INVALID, "\"%s\" cannot be that, or cannot go there"},
         {ENAMETOOLONG, RP_ERROR_INVALID, "\"%s\" is too long or too deep"},
         {EBADMSG, RP_ERROR_INVALID, "the content of \"%s\" is not as long as was announced"},
         {EFBIG, RP_ERROR_TOO_LARGE, "\"%s\" is too large"},

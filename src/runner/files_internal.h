@@ -22,6 +22,8 @@ struct rp_file_request {
     uint64_t timeout_ms;  /* without progress */
     uint64_t progress_ms; /* when there last was some */
     uint64_t progress;    /* what rp_stream_progress said then */
+    size_t replaces_length;
+    char replaces[RP_FILES_ETAG_MAX]; /* of a WRITE */
     struct rp_error err;  /* of one that failed before it began */
     bool paused : 1;
     bool ready : 1;     /* END to the request itself was seen (WRITE, IMPORT, WATCH) */

@@ -185,6 +185,11 @@ struct rp_file_request *rp_files_watch(struct rp_files *f, struct rp_sandbox *s,
 
 /* ---- flow ---- */
 
+struct rp_str rp_file_replaces(const struct rp_file_request *r)
+{
+    return (struct rp_str){r->replaces, r->replaces_length};
+}
+
 void rp_file_pause(struct rp_file_request *r)
 {
     struct rp_stream *s = rp_file_request_stream(r);

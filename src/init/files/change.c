@@ -8,7 +8,7 @@ int rp_helper_mkdir(struct rp_helper *h, struct rp_wire_reader *r)
 {
     char path[RP_HELPER_PATH_SIZE], name[RP_HELPER_NAME_SIZE];
     _cleanup_close_ int dir = -1;
-    int errnum = rp_path_get(r, path);
+    int errnum = rp_path_get(h, r, path);
     bool parents = rp_wire_get_u8(r) != 0;
     if (!rp_wire_finished(r))
         rp_helper_malformed();
@@ -53,12 +53,15 @@ static int open_ends(struct rp_helper *h, struct rp_wire_reader *r, const char *
 {
     char from[RP_HELPER_PATH_SIZE], to[RP_HELPER_PATH_SIZE];
     struct stat st;
-    int first = rp_path_get(r, from), second = rp_path_get(r, to);
+    int first = rp_path_get(h, r, from);
+    if (first)
+        return first;
+    int second = rp_path_get(h, r, to);
     e->overwrite = rp_wire_get_u8(r) != 0;
     if (!rp_wire_finished(r))
         rp_helper_malformed();
-    if (first || second)
-        return first ?: second;
+    if (second)
+        return second;
     rp_helper_detail(h, operation, from);
     int errnum = rp_path_parent(h, from, &e->from, e->from_name);
     if (!errnum && fstatat(e->from, e->from_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
@@ -125,7 +128,7 @@ int rp_helper_delete(struct rp_helper *h, struct rp_wire_reader *r)
 {
     char path[RP_HELPER_PATH_SIZE], name[RP_HELPER_NAME_SIZE];
     _cleanup_close_ int dir = -1;
-    int errnum = rp_path_get(r, path);
+    int errnum = rp_path_get(h, r, path);
     bool recursive = rp_wire_get_u8(r) != 0;
     if (!rp_wire_finished(r))
         rp_helper_malformed();

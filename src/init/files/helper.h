@@ -61,7 +61,7 @@ void rp_helper_still_wanted(struct rp_helper *h);
 /* Checks and cleans a path of the peer: relative, no "..", no NUL; "." and doubled slashes go. */
 int rp_path_clean(struct rp_str path, char ret[static RP_HELPER_PATH_SIZE]);
 /* The path of a field; a malformed frame ends the process. */
-int rp_path_get(struct rp_wire_reader *r, char ret[static RP_HELPER_PATH_SIZE]);
+int rp_path_get(struct rp_helper *h, struct rp_wire_reader *r, char ret[static RP_HELPER_PATH_SIZE]);
 /* openat2(2) below the project. Returns the descriptor or a negative errno. */
 int rp_path_open(const struct rp_helper *h, const char *path, int flags);
 /* The directory that holds path and the last component; EBUSY for the project itself. */

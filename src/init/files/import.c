@@ -39,7 +39,7 @@ static int take_entry(struct import *m, struct rp_wire_reader *r)
 {
     char path[RP_HELPER_PATH_SIZE], target[RP_HELPER_PATH_SIZE], name[RP_HELPER_NAME_SIZE];
     rp_close_fd(&m->file);
-    int errnum = rp_path_get(r, path);
+    int errnum = rp_path_get(m->h, r, path);
     uint8_t kind = rp_wire_get_u8(r);
     uint32_t mode = rp_wire_get_u32(r) & 0777;
     (void)rp_wire_get_u64(r);
@@ -140,7 +140,7 @@ static int remove_old(struct rp_helper *h, int dir)
 int rp_helper_import(struct rp_helper *h, struct rp_wire_reader *r)
 {
     char path[RP_HELPER_PATH_SIZE], temporary[RP_HELPER_NAME_SIZE];
-    int errnum = rp_path_get(r, path);
+    int errnum = rp_path_get(h, r, path);
     bool replace = rp_wire_get_u8(r) != 0, ended = false;
     if (!rp_wire_finished(r))
         rp_helper_malformed();

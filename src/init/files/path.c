@@ -46,11 +46,13 @@ int rp_path_clean(struct rp_str path, char ret[static RP_HELPER_PATH_SIZE])
     return 0;
 }
 
-int rp_path_get(struct rp_wire_reader *r, char ret[static RP_HELPER_PATH_SIZE])
+int rp_path_get(struct rp_helper *h, struct rp_wire_reader *r, char ret[static RP_HELPER_PATH_SIZE])
 {
     struct rp_str s = rp_wire_get_str(r, RP_FILES_PAYLOAD_MAX);
     if (r->bad)
         rp_helper_malformed();
+    /* Whatever becomes of it, an error names the path as it was sent. */
+    snprintf(h->detail, sizeof(h->detail), "path \"%.*s\"", (int)RP_MIN(s.n, (size_t)256), s.p);
     return rp_path_clean(s, ret);
 }
 

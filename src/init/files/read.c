@@ -43,7 +43,7 @@ int rp_helper_stat(struct rp_helper *h, struct rp_wire_reader *r)
     char path[RP_HELPER_PATH_SIZE], name[RP_HELPER_NAME_SIZE];
     struct stat st;
     _cleanup_close_ int dir = -1;
-    int errnum = rp_path_get(r, path);
+    int errnum = rp_path_get(h, r, path);
     if (!rp_wire_finished(r))
         rp_helper_malformed();
     if (errnum)
@@ -121,7 +121,7 @@ static int list_directory(struct listing *l, int dir, size_t n, uint32_t depth)
 int rp_helper_list(struct rp_helper *h, struct rp_wire_reader *r)
 {
     char path[RP_HELPER_PATH_SIZE];
-    int errnum = rp_path_get(r, path);
+    int errnum = rp_path_get(h, r, path);
     uint32_t depth = rp_wire_get_u32(r), limit = rp_wire_get_u32(r);
     if (!rp_wire_finished(r))
         rp_helper_malformed();
@@ -146,7 +146,7 @@ int rp_helper_list(struct rp_helper *h, struct rp_wire_reader *r)
 int rp_helper_read(struct rp_helper *h, struct rp_wire_reader *r)
 {
     char path[RP_HELPER_PATH_SIZE];
-    int errnum = rp_path_get(r, path);
+    int errnum = rp_path_get(h, r, path);
     uint64_t offset = rp_wire_get_u64(r), length = rp_wire_get_u64(r);
     if (!rp_wire_finished(r))
         rp_helper_malformed();
@@ -242,7 +242,7 @@ static int export_directory(struct listing *l, int dir, size_t n, uint32_t depth
 int rp_helper_export(struct rp_helper *h, struct rp_wire_reader *r)
 {
     char path[RP_HELPER_PATH_SIZE];
-    int errnum = rp_path_get(r, path);
+    int errnum = rp_path_get(h, r, path);
     if (!rp_wire_finished(r))
         rp_helper_malformed();
     if (errnum)

@@ -158,7 +158,7 @@ static int prepare(struct search *s, struct rp_str query, struct rp_str glob)
 int rp_helper_search(struct rp_helper *h, struct rp_wire_reader *r)
 {
     char path[RP_HELPER_PATH_SIZE];
-    int errnum = rp_path_get(r, path);
+    int errnum = rp_path_get(h, r, path);
     struct rp_str query = rp_wire_get_str(r, RP_FILES_PAYLOAD_MAX);
     uint32_t flags = rp_wire_get_u32(r), limit = rp_wire_get_u32(r);
     struct rp_str glob = rp_wire_get_str(r, RP_FILES_PAYLOAD_MAX);

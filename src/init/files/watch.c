@@ -326,7 +326,7 @@ static void __attribute__((noreturn)) run(struct watch *w)
 int rp_helper_watch(struct rp_helper *h, struct rp_wire_reader *r)
 {
     char path[RP_HELPER_PATH_SIZE];
-    int errnum = rp_path_get(r, path);
+    int errnum = rp_path_get(h, r, path);
     if (!rp_wire_finished(r))
         rp_helper_malformed();
     if (errnum)

@@ -14,11 +14,12 @@ struct target {
     char etag[RP_FILES_ETAG_MAX];
 };
 
-/* Does what is there now allow the write? Fills *mode from it when it keeps its own. */
-static int check(const struct target *t, uint32_t *mode)
+/* Does what is there now allow the write? Fills *mode from it when it keeps its own; etag "" : nothing there.
+ */
+static int check(const struct target *t, uint32_t *mode, char etag[static RP_FILES_ETAG_MAX])
 {
     struct stat st;
-    char etag[RP_FILES_ETAG_MAX];
+    etag[0] = '\0';
     if (fstatat(t->dir, t->name, &st, AT_SYMLINK_NOFOLLOW) < 0) {
         if (errno != ENOENT)
             return errno;
@@ -100,7 +101,7 @@ static int put_in_place(const struct target *t, int fd, uint32_t mode,
     if (fchmod(fd, mode & 0777) < 0 || fsync(fd) < 0)
         return errno;
     uint32_t unused = mode;
-    errnum = check(t, &unused); /* again: it may have changed while the content came */
+    errnum = check(t, &unused, ret_etag); /* again: it may have changed while the content came */
     if (!errnum)
         errnum = name_temporary(t->dir, fd, temporary);
     if (errnum)
@@ -144,7 +145,7 @@ int rp_helper_write(struct rp_helper *h, struct rp_wire_reader *r)
     _cleanup_(rp_close_fd) int dir = -1;
     _cleanup_close_ int fd = -1;
     struct target t = {.dir = -1};
-    int errnum = rp_path_get(r, path);
+    int errnum = rp_path_get(h, r, path);
     uint32_t mode = rp_wire_get_u32(r);
     t.flags = rp_wire_get_u8(r);
     struct rp_str want = rp_wire_get_str(r, RP_FILES_ETAG_MAX - 1);
@@ -160,12 +161,12 @@ int rp_helper_write(struct rp_helper *h, struct rp_wire_reader *r)
     errnum = find_target(h, path, &t);
     dir = t.dir;
     if (!errnum)
-        errnum = check(&t, &mode);
+        errnum = check(&t, &mode, etag);
     if (!errnum)
         errnum = open_temporary(dir, temporary, &fd);
     if (errnum)
         return errnum;
-    rp_helper_end(h, "");
+    rp_helper_end(h, etag);
     bool ended;
     errnum = take_content(h, fd, size, &ended);
     if (!errnum)
