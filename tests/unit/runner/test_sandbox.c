@@ -429,7 +429,8 @@ static void an_empty_message_and_two_descriptors_break_it(void **state)
     start(&p, true);
     int two[2];
     assert_int_equal(pipe2(two, O_CLOEXEC), 0);
-    struct iovec iov = {"12345678", 8};
+    char bytes[] = "12345678";
+    struct iovec iov = {bytes, 8};
     char control[CMSG_SPACE(sizeof(two))] = {0};
     struct msghdr m = {
         .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control)};
@@ -444,7 +445,7 @@ static void an_empty_message_and_two_descriptors_break_it(void **state)
     must_break(&p, 0);
 }
 
-static int tcp_to(uint16_t *ret_port)
+static int tcp_to(uint16_t *ret_port, int *ret_listener)
 {
     struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t n = sizeof(a);
@@ -454,7 +455,7 @@ static int tcp_to(uint16_t *ret_port)
     assert_int_equal(getsockname(listener, (struct sockaddr *)&a, &n), 0);
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     assert_int_equal(connect(fd, (struct sockaddr *)&a, n), 0);
-    close(listener);
+    *ret_listener = listener;
     *ret_port = ntohs(a.sin_port);
     return fd;
 }
@@ -464,7 +465,8 @@ static void connections_are_checked(void **state)
     for (int kind = 0; kind < 5; kind++) {
         struct peer p;
         uint16_t port;
-        int fd = tcp_to(&port), pair[2];
+        _cleanup_close_ int listener = -1;
+        int fd = tcp_to(&port, &listener), pair[2];
         start(&p, true);
         rp_sandbox_connect(p.sandbox, kind == 1 ? (uint16_t)(port ^ 1) : port, 1000, on_fd, &p);
         uint32_t tag = expect(&p, RP_INIT_CONNECT);
