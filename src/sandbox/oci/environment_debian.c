@@ -264,7 +264,7 @@ static int write_apt_config(struct rp_environment_job *job, const char *sources,
 {
     bool ok = rp_buf_printf(config,
                             "Dir \"%s\";\nDPkg::Chroot-Directory \"%s\";\n"
-                            "Dir::Etc::sourcelist \"%s\";\nDir::Etc::sourceparts \"/dev/null\";\n"
+                            "APT::Update::Error-Mode \"any\";\nDir::Etc::sourcelist \"%s\";\nDir::Etc::sourceparts \"/dev/null\";\n"
                             "APT::Sandbox::User \"root\";\nAPT::Status-Fd \"1\";\nDpkg::Use-Pty \"false\";\n"
                             "APT::Get::Assume-Yes \"true\";\n",
                             job->merged, job->merged, sources);
