@@ -299,7 +299,7 @@ static void on_end(void *ctx)
     struct http_connection *c = ctx;
     c->ended = true;
     struct rp_http_exchange *x = c->exchange;
-    if (x && (x->body_complete || x->phase == HTTP_ENDED)) {
+    if (x && (x->phase == HTTP_ENDED || (x->body_complete && !x->close_with_client))) {
         c->close = true; /* it may still read the response */
         http_connection_kick(c);
         return;

@@ -36,6 +36,13 @@ void rp_http_on_close(struct rp_http_exchange *x, void (*fn)(void *ctx), void *c
     x->on_close_ctx = ctx;
 }
 
+void rp_http_close_with_client(struct rp_http_exchange *x)
+{
+    x->close_with_client = true;
+    if (x->c->ended)
+        rp_http_abort(x);
+}
+
 bool rp_http_responded(const struct rp_http_exchange *x)
 {
     return x->phase != HTTP_NOT_BEGUN;
@@ -53,9 +60,8 @@ static bool reserved(struct rp_str name, struct rp_str value)
            (name.n == 10 && rp_str_is_nocase(name, "keep-alive"));
 }
 
-void rp_http_set_header(struct rp_http_exchange *x, const char *name, struct rp_str value)
+void rp_http_set_header_str(struct rp_http_exchange *x, struct rp_str n, struct rp_str value)
 {
-    struct rp_str n = rp_str_of(name);
     if (x->phase != HTTP_NOT_BEGUN || !rp_http_is_token(n) || reserved(n, value))
         return;
     for (size_t i = 0; i < value.n; i++)
@@ -74,6 +80,11 @@ void rp_http_set_header(struct rp_http_exchange *x, const char *name, struct rp_
         x->has_date = true;
     else if (n.n == 12 && rp_str_is_nocase(n, "x-request-id"))
         x->has_id = true;
+}
+
+void rp_http_set_header(struct rp_http_exchange *x, const char *name, struct rp_str value)
+{
+    rp_http_set_header_str(x, rp_str_of(name), value);
 }
 
 void rp_http_set_header_text(struct rp_http_exchange *x, const char *name, const char *value)

@@ -141,6 +141,7 @@ struct rp_http_exchange {
     bool chunked_out : 1;
     bool has_date : 1;
     bool has_id : 1;
+    bool close_with_client : 1;
     int64_t left; /* of the announced length; -1 without one */
     struct rp_buf fields;
     struct rp_buf out; /* a head that waits for the first bytes of its body, to go out with them */

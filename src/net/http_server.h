@@ -98,6 +98,11 @@ bool rp_http_peer_is_loopback(const struct rp_http_exchange *x);
  * rp_http_take_over). */
 void rp_http_on_close(struct rp_http_exchange *x, void (*fn)(void *ctx), void *ctx);
 
+/* A client that ends its direction after the request may still read, and gets its response; it is only cut
+ * when that stands still. For a relay, whose program should learn at once that nobody waits: take it as gone.
+ */
+void rp_http_close_with_client(struct rp_http_exchange *x);
+
 /* ---- request body: one of the two, at most once; without either the body is drained or the connection
  * closed. Once the response is complete the callbacks are not called any more. ---- */
 
@@ -127,6 +132,7 @@ void rp_http_body_resume(struct rp_http_exchange *x);
  * the server's.
  */
 void rp_http_set_header(struct rp_http_exchange *x, const char *name, struct rp_str value);
+void rp_http_set_header_str(struct rp_http_exchange *x, struct rp_str name, struct rp_str value);
 void rp_http_set_header_text(struct rp_http_exchange *x, const char *name, const char *value);
 
 /* A whole response. content_type NULL and an empty body for 204 and 304. HEAD sends no body. */

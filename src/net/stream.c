@@ -499,6 +499,11 @@ void rp_stream_set_caps(struct rp_stream *s, size_t input_cap, size_t output_cap
     update_watch(s);
 }
 
+struct rp_str rp_stream_input(const struct rp_stream *s)
+{
+    return rp_buf_view(&s->in);
+}
+
 size_t rp_stream_output_cap(const struct rp_stream *s)
 {
     return s->out.cap;

@@ -55,6 +55,8 @@ void rp_stream_resume(struct rp_stream *s);
 int rp_stream_fd(const struct rp_stream *s);
 /* The caps may change at any time; what is kept or queued above a lower one stays. */
 void rp_stream_set_caps(struct rp_stream *s, size_t input_cap, size_t output_cap);
+/* Bytes that were read and not taken; the view lives until the stream reads again. */
+struct rp_str rp_stream_input(const struct rp_stream *s);
 size_t rp_stream_output_cap(const struct rp_stream *s);
 /* Bytes that moved in both directions so far: what time-outs look at. */
 uint64_t rp_stream_progress(const struct rp_stream *s);
