@@ -16,6 +16,7 @@
 #include "domain/project_processes.h"
 #include "domain/projects.h"
 #include "domain/stack.h"
+#include "preview/preview.h"
 #include "runner/files.h"
 
 enum { DRAIN_MS = 5000, DRAIN_LOOK_MS = 10 };
@@ -36,7 +37,8 @@ struct server {
 static void handle(void *ctx, struct rp_http_exchange *x)
 {
     struct server *s = ctx;
-    rp_api_handle(&s->g, x);
+    if (!rp_preview_handle(s->g.preview, x))
+        rp_api_handle(&s->g, x);
 }
 
 /* Sandboxes of before are adopted by now, so the first request already finds them. */
@@ -126,6 +128,7 @@ static int open_parts(struct server *s, struct rp_error *err)
         .files = g->files,
     };
     g->projects = rp_projects_new(&parts);
+    g->preview = rp_preview_new(g->loop, g->settings, g->projects);
     rp_project_processes_observe(g->projects, g->processes);
     rp_events_observe(g);
     return rp_projects_load(g->projects, err);
@@ -139,6 +142,7 @@ static void close_parts(struct server *s)
         rp_http_server_free(s->http[i]);
     rp_store_close(g->store);
     rp_projects_free(g->projects);
+    rp_preview_free(g->preview);
     rp_files_free(g->files);
     rp_processes_free(g->processes);
     rp_stacks_free(g->stacks);
