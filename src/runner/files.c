@@ -232,9 +232,9 @@ static bool take_frame(struct rp_file_request *r, const struct rp_files_frame *f
         finish(r, (struct rp_str){0}, &err);
         return true;
     case RP_FILES_ENTRY:
-        if (!r->cb->on_entry)
-            return false;
-        r->cb->on_entry(r->ctx, &f->entry);
+        /* who only asks whether it is there needs no entry */
+        if (r->cb->on_entry)
+            r->cb->on_entry(r->ctx, &f->entry);
         return true;
     case RP_FILES_MATCH:
         if (!r->cb->on_match)
