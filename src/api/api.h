@@ -19,6 +19,8 @@ struct rp_gateway {
     struct rp_processes *processes; /* terminals, processes and logs: runner/process.h */
     struct rp_files *files;         /* runner/files.h */
     struct rp_preview *preview;
+    struct rp_pool *archives; /* workers that pack and unpack */
+    unsigned archive_uploads; /* under way */
     const struct rp_settings *settings;
     struct rp_creation *creations; /* projects.c: those under way */
 };

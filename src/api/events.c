@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "api/files_watch.h"
 #include "api/project_reply.h"
 #include "api/routes.h"
 #include "domain/projects.h"
@@ -93,6 +94,7 @@ static struct room *room_of(struct rp_gateway *g, struct rp_project *p)
     room->stats = rp_timer_new(g->loop, on_stats, room);
     rp_timer_start(room->stats, STATS_MS, STATS_MS);
     rp_project_set_data(p, RP_OBSERVER_EVENTS, room);
+    rp_files_watch_begin(g, p);
     return room;
 }
 
@@ -111,6 +113,7 @@ static void on_close(void *ctx, int code)
     if (room->first) {
         emit_presence(room);
     } else {
+        rp_files_watch_end(p);
         rp_timer_free(room->stats);
         rp_project_set_data(p, RP_OBSERVER_EVENTS, NULL);
         free(room);

@@ -12,6 +12,7 @@
 
 #include "api/api.h"
 #include "api/events.h"
+#include "api/files_watch.h"
 #include "base/log.h"
 #include "domain/project_processes.h"
 #include "domain/projects.h"
@@ -19,7 +20,7 @@
 #include "preview/preview.h"
 #include "runner/files.h"
 
-enum { DRAIN_MS = 5000, DRAIN_LOOK_MS = 10 };
+enum { DRAIN_MS = 5000, DRAIN_LOOK_MS = 10, ARCHIVE_THREADS = 2, ARCHIVE_QUEUE = 64 };
 
 struct server {
     struct rp_gateway g;
@@ -119,6 +120,7 @@ static int open_parts(struct server *s, struct rp_error *err)
         rp_processes_new(g->loop, g->settings->runtime_dir, g->settings->ring_size, &g->processes, err) < 0)
         return -1;
     g->files = rp_files_new(g->loop);
+    g->archives = rp_pool_new(g->loop, ARCHIVE_THREADS, ARCHIVE_QUEUE);
     struct rp_projects_parts parts = {
         .loop = g->loop,
         .settings = g->settings,
@@ -131,6 +133,7 @@ static int open_parts(struct server *s, struct rp_error *err)
     g->preview = rp_preview_new(g->loop, g->settings, g->projects);
     rp_project_processes_observe(g->projects, g->processes);
     rp_events_observe(g);
+    rp_files_watch_observe(g);
     return rp_projects_load(g->projects, err);
 }
 
@@ -140,6 +143,7 @@ static void close_parts(struct server *s)
     struct rp_gateway *g = &s->g;
     for (size_t i = 0; i < s->http_count; i++)
         rp_http_server_free(s->http[i]);
+    rp_pool_free(g->archives); /* what it worked on holds projects */
     rp_store_close(g->store);
     rp_projects_free(g->projects);
     rp_preview_free(g->preview);

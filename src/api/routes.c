@@ -52,6 +52,8 @@ const struct rp_route rp_routes[] = {
     {"POST", "/api/v1/projects/{id}/files/move", rp_api_files_move, RP_ROUTE_PROJECT},
     {"POST", "/api/v1/projects/{id}/files/copy", rp_api_files_copy, RP_ROUTE_PROJECT},
     {"POST", "/api/v1/projects/{id}/files/search", rp_api_files_search, RP_ROUTE_PROJECT},
+    {"GET", "/api/v1/projects/{id}/archive", rp_api_archive_read, RP_ROUTE_PROJECT},
+    {"PUT", "/api/v1/projects/{id}/archive", rp_api_archive_write, RP_ROUTE_PROJECT},
 
     /* what the clients of the reference systems send */
     {"POST", "/api/v1/create", rp_api_alias_create, 0},

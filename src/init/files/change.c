@@ -11,7 +11,7 @@ int rp_helper_mkdir(struct rp_helper *h, struct rp_wire_reader *r)
     int errnum = rp_path_get(h, r, path);
     bool parents = rp_wire_get_u8(r) != 0;
     if (!rp_wire_finished(r))
-        rp_helper_malformed();
+        rp_helper_malformed(h);
     if (errnum)
         return errnum;
     rp_helper_detail(h, "make directory", path);
@@ -59,7 +59,7 @@ static int open_ends(struct rp_helper *h, struct rp_wire_reader *r, const char *
     int second = rp_path_get(h, r, to);
     e->overwrite = rp_wire_get_u8(r) != 0;
     if (!rp_wire_finished(r))
-        rp_helper_malformed();
+        rp_helper_malformed(h);
     if (second)
         return second;
     rp_helper_detail(h, operation, from);
@@ -83,6 +83,7 @@ static int copy_then_name(struct rp_helper *h, const struct ends *e)
     if (!e->overwrite && fstatat(e->to, e->to_name, &st, AT_SYMLINK_NOFOLLOW) == 0)
         return EEXIST;
     rp_path_temporary(temporary);
+    rp_helper_undo_begin(h, e->to, temporary);
     int errnum = rp_tree_copy(h, e->from, e->from_name, e->to, temporary);
     if (!errnum && rp_path_rename(e->to, temporary, e->to, e->to_name, e->overwrite) < 0)
         errnum = errno;
@@ -90,6 +91,7 @@ static int copy_then_name(struct rp_helper *h, const struct ends *e)
         errnum = errno;
     if (errnum)
         (void)rp_tree_remove(h, e->to, temporary);
+    rp_helper_undo_end(h);
     return errnum;
 }
 
@@ -131,7 +133,7 @@ int rp_helper_delete(struct rp_helper *h, struct rp_wire_reader *r)
     int errnum = rp_path_get(h, r, path);
     bool recursive = rp_wire_get_u8(r) != 0;
     if (!rp_wire_finished(r))
-        rp_helper_malformed();
+        rp_helper_malformed(h);
     if (errnum)
         return errnum;
     rp_helper_detail(h, "delete", path);

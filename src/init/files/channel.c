@@ -6,30 +6,52 @@
 
 #include "init/files/helper.h"
 
-void rp_helper_malformed(void)
+void rp_helper_undo_begin(struct rp_helper *h, int dir, const char *name)
 {
-    _exit(3);
+    h->undo_dir = dir;
+    memcpy(h->undo_name, name, strlen(name) + 1);
 }
 
-static void read_all(int fd, void *p, size_t n)
+void rp_helper_undo_end(struct rp_helper *h)
+{
+    h->undo_dir = -1;
+}
+
+void rp_helper_leave(struct rp_helper *h, int status)
+{
+    if (h->undo_dir >= 0) {
+        int dir = h->undo_dir;
+        h->undo_dir = -1;
+        h->channel = -1; /* nobody wants it any more, but it must be finished */
+        (void)rp_tree_remove(h, dir, h->undo_name);
+    }
+    _exit(status);
+}
+
+void rp_helper_malformed(struct rp_helper *h)
+{
+    rp_helper_leave(h, 3);
+}
+
+static void read_all(struct rp_helper *h, void *p, size_t n)
 {
     for (size_t at = 0; at < n;) {
-        ssize_t got = read(fd, (char *)p + at, n - at);
+        ssize_t got = read(h->channel, (char *)p + at, n - at);
         if (got == 0)
-            _exit(0);
+            rp_helper_leave(h, 0);
         if (got < 0 && errno != EINTR)
-            _exit(1);
+            rp_helper_leave(h, 1);
         if (got > 0)
             at += (size_t)got;
     }
 }
 
-static void write_all(int fd, struct iovec *iov, int count)
+static void write_all(struct rp_helper *h, struct iovec *iov, int count)
 {
     while (count) {
-        ssize_t n = writev(fd, iov, count);
+        ssize_t n = writev(h->channel, iov, count);
         if (n < 0 && errno != EINTR)
-            _exit(1);
+            rp_helper_leave(h, 1);
         for (; n > 0;) {
             size_t took = RP_MIN((size_t)n, iov->iov_len);
             iov->iov_base = (char *)iov->iov_base + took;
@@ -47,15 +69,15 @@ uint8_t rp_helper_receive(struct rp_helper *h, struct rp_wire_reader *ret_payloa
 {
     rp_helper_flush(h);
     uint8_t head[RP_FILES_HEADER_SIZE];
-    read_all(h->channel, head, sizeof(head));
+    read_all(h, head, sizeof(head));
     struct rp_wire_reader r = {.data = head, .length = sizeof(head)};
     uint32_t length = rp_wire_get_u32(&r);
     uint8_t type = rp_wire_get_u8(&r);
     uint8_t flags = rp_wire_get_u8(&r);
     uint16_t reserved = rp_wire_get_u16(&r);
     if (length > RP_FILES_PAYLOAD_MAX || flags || reserved)
-        rp_helper_malformed();
-    read_all(h->channel, h->in, length);
+        rp_helper_malformed(h);
+    read_all(h, h->in, length);
     *ret_payload = (struct rp_wire_reader){.data = h->in, .length = length};
     return type;
 }
@@ -75,7 +97,7 @@ struct rp_wire_writer rp_helper_begin(struct rp_helper *h, uint8_t type)
 void rp_helper_commit(struct rp_helper *h, const struct rp_wire_writer *w)
 {
     if (w->overflow)
-        _exit(4); /* our own limits forbid it */
+        rp_helper_leave(h, 4); /* our own limits forbid it */
     struct rp_wire_writer length = {.data = w->data, .cap = 4};
     rp_wire_put_u32(&length, (uint32_t)(w->length - RP_FILES_HEADER_SIZE));
     h->out_length += w->length;
@@ -85,7 +107,7 @@ void rp_helper_flush(struct rp_helper *h)
 {
     struct iovec iov = {h->out, h->out_length};
     h->out_length = 0;
-    write_all(h->channel, &iov, iov.iov_len ? 1 : 0);
+    write_all(h, &iov, iov.iov_len ? 1 : 0);
 }
 
 void rp_helper_send_data(struct rp_helper *h, const void *p, size_t n)
@@ -102,7 +124,7 @@ void rp_helper_send_data(struct rp_helper *h, const void *p, size_t n)
     rp_wire_put_u8(&w, RP_FILES_DATA);
     struct iovec iov[3] = {{h->out, h->out_length}, {bytes, sizeof(bytes)}, {(void *)p, n}};
     h->out_length = 0;
-    write_all(h->channel, iov, 3);
+    write_all(h, iov, 3);
 }
 
 void rp_helper_end(struct rp_helper *h, const char *etag)
@@ -131,9 +153,9 @@ void rp_helper_error(struct rp_helper *h, int errnum)
 
 void rp_helper_still_wanted(struct rp_helper *h)
 {
-    if (++h->steps % 64)
+    if (++h->steps % 64 || h->channel < 0)
         return;
     struct pollfd p = {.fd = h->channel, .events = POLLRDHUP};
     if (poll(&p, 1, 0) > 0 && (p.revents & (POLLHUP | POLLRDHUP | POLLERR)))
-        _exit(0);
+        rp_helper_leave(h, 0);
 }

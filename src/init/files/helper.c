@@ -42,7 +42,7 @@ static int serve_one(struct rp_helper *h, uint8_t type, struct rp_wire_reader *r
     case RP_FILES_WATCH:
         return rp_helper_watch(h, r);
     default:
-        rp_helper_malformed();
+        rp_helper_malformed(h);
     }
 }
 
@@ -53,7 +53,7 @@ void rp_helper_serve(int channel, const char *root_path)
         _exit(1);
     h->channel = channel;
     h->root_path = root_path;
-    h->root = -1;
+    h->root = h->undo_dir = -1;
     for (;;) {
         struct rp_wire_reader r;
         uint8_t type = rp_helper_receive(h, &r);

@@ -32,6 +32,9 @@ struct rp_helper {
     int channel;
     int root; /* O_PATH of the project, for this request */
     const char *root_path;
+    /* Something of ours that must not stay when the peer goes away in the middle: undo_name in undo_dir. */
+    int undo_dir; /* -1: nothing */
+    char undo_name[RP_HELPER_NAME_SIZE];
     unsigned steps; /* since the channel was last looked at */
     char detail[320];
     size_t out_length;
@@ -53,7 +56,8 @@ void rp_helper_flush(struct rp_helper *h);
 void rp_helper_end(struct rp_helper *h, const char *etag);
 void rp_helper_error(struct rp_helper *h, int errnum);
 void rp_helper_truncated(struct rp_helper *h);
-void rp_helper_malformed(void) __attribute__((noreturn));
+void rp_helper_malformed(struct rp_helper *h) __attribute__((noreturn));
+void rp_helper_leave(struct rp_helper *h, int status) __attribute__((noreturn)); /* undoes, then exits */
 /* To be called now and then by work that sends nothing for long: ends the process when the peer has gone. */
 void rp_helper_still_wanted(struct rp_helper *h);
 
@@ -91,9 +95,16 @@ int rp_names_read(int dir, size_t max, struct rp_names *ret);
 void rp_names_done(struct rp_names *n);
 #define _cleanup_names_ _cleanup_(rp_names_done)
 
+/* Begins something of our own in dir under a new name, which goes when the peer does; end: it is gone, or
+ * renamed. */
+void rp_helper_undo_begin(struct rp_helper *h, int dir, const char *name);
+void rp_helper_undo_end(struct rp_helper *h);
+
 /* tree.c: without recursion into what the user may have made endless */
 int rp_tree_remove(struct rp_helper *h, int parent, const char *name);
 int rp_tree_copy(struct rp_helper *h, int from, const char *name, int to, const char *as);
+/* Removes what a helper that was killed left in dir: names of ours that are older than an hour. */
+void rp_tree_sweep(struct rp_helper *h, int dir);
 /* Moves what is in `from` into `to`: directories are merged, all else replaced. */
 int rp_tree_merge(struct rp_helper *h, int from, int to, unsigned depth);
 

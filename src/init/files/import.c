@@ -47,7 +47,7 @@ static int take_entry(struct import *m, struct rp_wire_reader *r)
     struct rp_str link = rp_wire_get_str(r, RP_FILES_PATH_MAX);
     (void)rp_wire_get_str(r, RP_FILES_ETAG_MAX);
     if (!rp_wire_finished(r))
-        rp_helper_malformed();
+        rp_helper_malformed(m->h);
     rp_helper_detail(m->h, "entry", path);
     if (errnum)
         return errnum;
@@ -105,7 +105,7 @@ static int take_entries(struct import *m, bool *ret_ended)
                 at += n > 0 ? (size_t)n : 0;
             }
         } else {
-            rp_helper_malformed();
+            rp_helper_malformed(m->h);
         }
         if (errnum)
             return errnum;
@@ -120,7 +120,7 @@ static void drain(struct rp_helper *h)
         if (type == RP_FILES_END)
             return;
         if (type != RP_FILES_DATA && type != RP_FILES_ENTRY)
-            rp_helper_malformed();
+            rp_helper_malformed(h);
     }
 }
 
@@ -143,20 +143,24 @@ int rp_helper_import(struct rp_helper *h, struct rp_wire_reader *r)
     int errnum = rp_path_get(h, r, path);
     bool replace = rp_wire_get_u8(r) != 0, ended = false;
     if (!rp_wire_finished(r))
-        rp_helper_malformed();
+        rp_helper_malformed(h);
     if (errnum)
         return errnum;
     rp_helper_detail(h, "import", path);
     _cleanup_close_ int dir = rp_path_open(h, path, O_RDONLY | O_DIRECTORY | O_NONBLOCK);
     if (dir < 0)
         return -dir;
+    rp_tree_sweep(h, dir);
     rp_path_temporary(temporary);
     if (mkdirat(dir, temporary, 0755) < 0)
         return errno;
+    rp_helper_undo_begin(h, dir, temporary);
     _cleanup_close_ int staging = -1;
     errnum = rp_path_open_directory_at(dir, temporary, &staging);
-    if (errnum)
+    if (errnum) {
+        rp_helper_undo_end(h);
         return errnum;
+    }
     struct import m = {.h = h, .inside = {.root = staging}, .file = -1};
     rp_helper_end(h, "");
     errnum = take_entries(&m, &ended);
@@ -171,6 +175,7 @@ int rp_helper_import(struct rp_helper *h, struct rp_wire_reader *r)
             errnum = errno;
     }
     (void)rp_tree_remove(h, dir, temporary);
+    rp_helper_undo_end(h);
     if (!errnum) {
         rp_helper_end(h, "");
         return 0;

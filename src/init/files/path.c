@@ -50,7 +50,7 @@ int rp_path_get(struct rp_helper *h, struct rp_wire_reader *r, char ret[static R
 {
     struct rp_str s = rp_wire_get_str(r, RP_FILES_PAYLOAD_MAX);
     if (r->bad)
-        rp_helper_malformed();
+        rp_helper_malformed(h);
     /* Whatever becomes of it, an error names the path as it was sent. */
     snprintf(h->detail, sizeof(h->detail), "path \"%.*s\"", (int)RP_MIN(s.n, (size_t)256), s.p);
     return rp_path_clean(s, ret);

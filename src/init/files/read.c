@@ -45,7 +45,7 @@ int rp_helper_stat(struct rp_helper *h, struct rp_wire_reader *r)
     _cleanup_close_ int dir = -1;
     int errnum = rp_path_get(h, r, path);
     if (!rp_wire_finished(r))
-        rp_helper_malformed();
+        rp_helper_malformed(h);
     if (errnum)
         return errnum;
     rp_helper_detail(h, "stat", path);
@@ -124,7 +124,7 @@ int rp_helper_list(struct rp_helper *h, struct rp_wire_reader *r)
     int errnum = rp_path_get(h, r, path);
     uint32_t depth = rp_wire_get_u32(r), limit = rp_wire_get_u32(r);
     if (!rp_wire_finished(r))
-        rp_helper_malformed();
+        rp_helper_malformed(h);
     if (errnum)
         return errnum;
     rp_helper_detail(h, "list", path);
@@ -149,7 +149,7 @@ int rp_helper_read(struct rp_helper *h, struct rp_wire_reader *r)
     int errnum = rp_path_get(h, r, path);
     uint64_t offset = rp_wire_get_u64(r), length = rp_wire_get_u64(r);
     if (!rp_wire_finished(r))
-        rp_helper_malformed();
+        rp_helper_malformed(h);
     if (errnum)
         return errnum;
     rp_helper_detail(h, "read", path);
@@ -244,7 +244,7 @@ int rp_helper_export(struct rp_helper *h, struct rp_wire_reader *r)
     char path[RP_HELPER_PATH_SIZE];
     int errnum = rp_path_get(h, r, path);
     if (!rp_wire_finished(r))
-        rp_helper_malformed();
+        rp_helper_malformed(h);
     if (errnum)
         return errnum;
     rp_helper_detail(h, "export", path);

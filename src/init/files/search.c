@@ -163,7 +163,7 @@ int rp_helper_search(struct rp_helper *h, struct rp_wire_reader *r)
     uint32_t flags = rp_wire_get_u32(r), limit = rp_wire_get_u32(r);
     struct rp_str glob = rp_wire_get_str(r, RP_FILES_PAYLOAD_MAX);
     if (!rp_wire_finished(r))
-        rp_helper_malformed();
+        rp_helper_malformed(h);
     if (errnum)
         return errnum;
     rp_helper_detail(h, "search", path);

@@ -4,10 +4,11 @@
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <sys/ioctl.h>
+#include <time.h>
 
 #include "init/files/helper.h"
 
-enum { REMOVE_DEPTH = 32, NAMES_MAX = 1000000 };
+enum { REMOVE_DEPTH = 32, NAMES_MAX = 1000000, OLD_SECONDS = 3600 };
 
 /* ---- remove ---- */
 
@@ -83,6 +84,19 @@ int rp_tree_remove(struct rp_helper *h, int parent, const char *name)
             return errnum;
     } while (moved);
     return unlinkat(parent, name, AT_REMOVEDIR) < 0 ? errno : 0;
+}
+
+void rp_tree_sweep(struct rp_helper *h, int dir)
+{
+    int fd = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    _cleanup_dir_ DIR *d = fd < 0 ? NULL : fdopendir(fd);
+    struct dirent *e;
+    while (d && (e = readdir(d))) {
+        struct stat st;
+        if (rp_path_is_temporary(e->d_name) && fstatat(dir, e->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+            time(NULL) - st.st_ctime > OLD_SECONDS)
+            (void)rp_tree_remove(h, dir, e->d_name);
+    }
 }
 
 /* ---- copy ---- */

@@ -328,7 +328,7 @@ int rp_helper_watch(struct rp_helper *h, struct rp_wire_reader *r)
     char path[RP_HELPER_PATH_SIZE];
     int errnum = rp_path_get(h, r, path);
     if (!rp_wire_finished(r))
-        rp_helper_malformed();
+        rp_helper_malformed(h);
     if (errnum)
         return errnum;
     rp_helper_detail(h, "watch", path);

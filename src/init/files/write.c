@@ -80,7 +80,7 @@ static int take_content(struct rp_helper *h, int fd, uint64_t size, bool *ret_en
             return size != UINT64_MAX && total != size ? EBADMSG : 0;
         }
         if (type != RP_FILES_DATA)
-            rp_helper_malformed();
+            rp_helper_malformed(h);
         total += r.length;
         if (total > size)
             return EFBIG;
@@ -123,7 +123,7 @@ static void drain(struct rp_helper *h)
         if (type == RP_FILES_END)
             return;
         if (type != RP_FILES_DATA)
-            rp_helper_malformed();
+            rp_helper_malformed(h);
     }
 }
 
@@ -151,7 +151,7 @@ int rp_helper_write(struct rp_helper *h, struct rp_wire_reader *r)
     struct rp_str want = rp_wire_get_str(r, RP_FILES_ETAG_MAX - 1);
     uint64_t size = rp_wire_get_u64(r);
     if (!rp_wire_finished(r) || mode > 0777 || (t.flags & ~7))
-        rp_helper_malformed();
+        rp_helper_malformed(h);
     if (want.n)
         memcpy(t.etag, want.p, want.n);
     if (errnum)
@@ -166,6 +166,8 @@ int rp_helper_write(struct rp_helper *h, struct rp_wire_reader *r)
         errnum = open_temporary(dir, temporary, &fd);
     if (errnum)
         return errnum;
+    if (temporary[0])
+        rp_helper_undo_begin(h, dir, temporary);
     rp_helper_end(h, etag);
     bool ended;
     errnum = take_content(h, fd, size, &ended);
@@ -173,6 +175,7 @@ int rp_helper_write(struct rp_helper *h, struct rp_wire_reader *r)
         errnum = put_in_place(&t, fd, mode, temporary, etag);
     if (temporary[0])
         (void)unlinkat(dir, temporary, 0);
+    rp_helper_undo_end(h);
     if (!errnum) {
         rp_helper_end(h, etag);
         return 0;

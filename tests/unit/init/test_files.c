@@ -145,6 +145,9 @@ static const char *list(const char *path, uint32_t depth, uint32_t limit)
     }
 }
 
+static void import_entry(int ch, const char *path, uint8_t kind, uint32_t mode, const char *target,
+                         const char *data);
+
 /* ---- what it does ---- */
 
 static void writes_are_whole_and_the_users(void **state)
@@ -212,6 +215,35 @@ static void a_change_meanwhile_is_noticed(void **state)
     assert_content("f", "the user's own edit");
 }
 
+/* Our own names are not listed: look from outside. */
+static void expect_empty_folder(void)
+{
+    for (int i = 0;; i++) {
+        unsigned count = 0;
+        DIR *d = opendir(world.app);
+        while (readdir(d))
+            count++;
+        closedir(d);
+        if (count == 2)
+            return;
+        assert_true(i < 1000);
+        usleep(5000);
+    }
+}
+
+static void a_broken_archive_leaves_nothing(void **state)
+{
+    int other = files_open(control);
+    struct rp_wire_writer w = frame_begin(RP_FILES_IMPORT);
+    rp_wire_put_str(&w, RP_STR(""));
+    rp_wire_put_u8(&w, 1);
+    frame_send(other, &w);
+    frame_expect(other, &f, RP_FILES_END);
+    import_entry(other, "a/b/c", RP_FILE_REGULAR, 0644, "", "content");
+    close(other);
+    expect_empty_folder();
+}
+
 static void a_broken_upload_leaves_nothing(void **state)
 {
     int other = files_open(control);
@@ -227,13 +259,7 @@ static void a_broken_upload_leaves_nothing(void **state)
     rp_wire_put(&w, "some", 4);
     frame_send(other, &w);
     close(other);
-    for (int i = 0; i < 50; i++)
-        usleep(2000);
-    DIR *d = opendir(world.app);
-    struct dirent *e;
-    while ((e = readdir(d)))
-        assert_true(strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0);
-    closedir(d);
+    expect_empty_folder();
     /* shorter or longer than announced */
     for (int extra = -1; extra <= 1; extra += 2) {
         w = frame_begin(RP_FILES_WRITE);
@@ -928,6 +954,7 @@ int main(void)
         T(etags_guard_writes),
         T(a_change_meanwhile_is_noticed),
         T(a_broken_upload_leaves_nothing),
+        T(a_broken_archive_leaves_nothing),
         T(lists_are_sorted_and_limited),
         T(ranges),
         T(changes),
