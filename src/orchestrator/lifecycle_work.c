@@ -61,11 +61,16 @@ static int fill(struct job *j, const struct rp_volume_paths *paths, struct rp_er
     memcpy(spec.project, j->record.project, sizeof(spec.project));
     memcpy(spec.environment, j->record.environment, sizeof(spec.environment));
     rp_lifecycle_progress(j, "files");
-    if (cancelled(j, err) < 0 || d->ops->claim(d, &spec, err) < 0)
+    /* An init that answers is one that the runtime has executed: only then may its root be changed. (Drivers
+     * whose claim makes the sandbox have none yet.) */
+    bool made = d->ops->capabilities & RP_DRIVER_WARM;
+    _cleanup_close_ int connection = made ? link_open(j, err) : -1;
+    if ((made && connection < 0) || cancelled(j, err) < 0 || d->ops->claim(d, &spec, err) < 0)
         return -1;
     rp_lifecycle_progress(j, "limits");
-    _cleanup_close_ int connection = link_open(j, err);
-    if (connection < 0 || d->ops->limits(d, j->record.instance, 0, &spec.limits, connection, err) < 0)
+    if (!made && (connection = link_open(j, err)) < 0)
+        return -1;
+    if (d->ops->limits(d, j->record.instance, 0, &spec.limits, connection, err) < 0)
         return -1;
     if ((j->watch_fd = d->ops->watch(d, j->record.instance, err)) < 0 ||
         (j->fd = d->ops->connect(d, j->record.instance, err)) < 0)

@@ -2,6 +2,7 @@
 
 #include <signal.h>
 #include <sys/signalfd.h>
+#include <time.h>
 
 #include "base/log.h"
 #include "base/str.h"
@@ -9,7 +10,11 @@
 #include "orchestrator/lifecycle.h"
 #include "orchestrator/server.h"
 
-enum { BACKEND_RETRY_MS = 2000 };
+enum {
+    BACKEND_RETRY_MS = 2000,
+    LOCKED_MS = 5000, /* how long what a killed predecessor left running may hold a lock */
+    LOCKED_STEP_MS = 10,
+};
 
 struct orchestrator {
     const struct rp_settings *settings;
@@ -24,9 +29,23 @@ struct orchestrator {
     struct rp_error last; /* why the backend does not open: told once */
 };
 
+/* A predecessor that was killed may have been starting a program: the copy of it that this program is until
+ * it executes holds its locks a moment longer. */
+static int open_backend(struct orchestrator *o, struct rp_error *err)
+{
+    int r;
+    for (unsigned waited = 0; (r = rp_backend_open(o->settings, &o->backend, err)) < 0;
+         waited += LOCKED_STEP_MS) {
+        if (!err || err->code != RP_ERROR_CONFLICT || waited >= LOCKED_MS)
+            break;
+        nanosleep(&(struct timespec){.tv_nsec = LOCKED_STEP_MS * 1000000L}, NULL);
+    }
+    return r;
+}
+
 static int open_lifecycle(struct orchestrator *o, struct rp_error *err)
 {
-    if (rp_backend_open(o->settings, &o->backend, err) < 0)
+    if (open_backend(o, err) < 0)
         return -1;
     struct rp_lifecycle_options options = {.loop = o->loop,
                                            .driver = o->backend.driver,

@@ -196,7 +196,7 @@ class Server:
                 left += [os.path.join(parent, g) for g in groups if re.search(r"(^|[^a-z0-9])[a-z0-9]{16}$", g)]
         sandboxes = os.path.join(self.runtime, "sandboxes")
         if os.path.isdir(sandboxes):
-            left += [os.path.join(sandboxes, d) for d in os.listdir(sandboxes)]
+            left += [os.path.join(sandboxes, d) for d in os.listdir(sandboxes) if re.fullmatch("[a-z0-9]{16}", d)]
         return left
 
     # ---- HTTP ----

@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
@@ -72,6 +73,7 @@ struct failure {
 struct launch {
     const struct rp_spawn_program *program;
     struct failure *failure;
+    pid_t parent;
 };
 
 static int launch_failed(struct launch *l, const char *what)
@@ -95,6 +97,9 @@ static int launch_child(void *ctx)
 {
     struct launch *l = ctx;
     const struct rp_spawn_program *p = l->program;
+    /* A runtime that outlived a killed orchestrator would go on making what the next one has just removed. */
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0 || getppid() != l->parent)
+        return launch_failed(l, "live as long as its parent");
     for (int i = 0; i < p->cgroup_count; i++)
         if (write(p->cgroup_procs[i], "0", 1) != 1)
             return launch_failed(l, "join the cgroup");
@@ -151,7 +156,7 @@ pid_t rp_spawn_start(const struct rp_spawn_program *program, int *ret_pidfd, str
         mmap(NULL, sizeof(*failure), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (failure == MAP_FAILED)
         return rp_error_errno(err, RP_ERROR_INTERNAL, errno, "memory for a child");
-    struct launch l = {.program = program, .failure = failure};
+    struct launch l = {.program = program, .failure = failure, .parent = getpid()};
     int pidfd = -1, status;
     int flags = CLONE_PIDFD | (program->hide ? CLONE_NEWNS : 0);
     pid_t pid = program->cgroup_directory >= 0 ? clone_into_cgroup(&l, flags, &pidfd, err)
