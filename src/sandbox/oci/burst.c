@@ -50,8 +50,8 @@ static void end_due(struct rp_bursts *b, uint64_t now, uint64_t *next)
             continue;
         }
         *at = x->next;
-        /* Held over the write, so that a new limit of this step comes after it and not before. A group that has
-         * gone is not made again. */
+        /* Held over the write, so that a new limit of this step comes after it and not before. A group that
+         * has gone is not made again. */
         if (rp_cgroup_exists(b->cgroups, x->id, (int)x->step))
             (void)!rp_cgroup_limit(b->cgroups, x->id, (int)x->step, &x->limits, false, NULL);
         free(x);
@@ -110,7 +110,8 @@ void rp_bursts_close(struct rp_bursts *b)
     free(b);
 }
 
-static void add(struct rp_bursts *b, const char *id, uint32_t step, uint64_t until_ns, const struct rp_limits *limits)
+static void add(struct rp_bursts *b, const char *id, uint32_t step, uint64_t until_ns,
+                const struct rp_limits *limits)
 {
     struct burst *x = rp_calloc(1, sizeof(*x));
     snprintf(x->id, sizeof(x->id), "%s", id);
@@ -127,16 +128,16 @@ static void file_name(char ret[static 32], uint32_t step)
     snprintf(ret, 32, "burst-%" PRIu32, step);
 }
 
-int rp_bursts_limit(struct rp_bursts *b, int dir, const char *id, uint32_t step, const struct rp_limits *limits,
-                    struct rp_error *err)
+int rp_bursts_limit(struct rp_bursts *b, int dir, const char *id, uint32_t step,
+                    const struct rp_limits *limits, struct rp_error *err)
 {
     bool burst = limits->burst_ms && limits->burst_cpu > limits->cpu;
     uint64_t until = rp_clock_monotonic_ns() + limits->burst_ms * UINT64_C(1000000);
     char name[32], text[160];
     file_name(name, step);
     if (burst) {
-        snprintf(text, sizeof(text), "%" PRIu64 " %" PRIu64 " %" PRIu32 " %" PRIu32 "\n", until, limits->memory,
-                 limits->cpu, limits->processes);
+        snprintf(text, sizeof(text), "%" PRIu64 " %" PRIu64 " %" PRIu32 " %" PRIu32 "\n", until,
+                 limits->memory, limits->cpu, limits->processes);
         if (rp_oci_file_write(dir, name, text, err) < 0)
             return -1;
     } else {
@@ -158,13 +159,18 @@ void rp_bursts_adopt(struct rp_bursts *b, int dir, const char *id)
         file_name(name, step);
         if (rp_oci_file_read(dir, name, text, sizeof(text), NULL) < 0)
             continue;
-        uint64_t until;
-        struct rp_limits limits = {0};
-        if (sscanf(text, "%" SCNu64 " %" SCNu64 " %" SCNu32 " %" SCNu32, &until, &limits.memory, &limits.cpu,
-                   &limits.processes) != 4)
+        uint64_t n[4];
+        struct rp_str rest = rp_str_of(text);
+        rest.n = strcspn(text, "\n");
+        bool whole = true;
+        for (size_t i = 0; i < RP_ARRAY_SIZE(n); i++)
+            whole =
+                whole && rp_str_to_u64(rp_str_cut(rest, ' ', &rest), i < 2 ? UINT64_MAX : UINT32_MAX, &n[i]);
+        if (!whole)
             continue;
+        struct rp_limits limits = {.memory = n[1], .cpu = (uint32_t)n[2], .processes = (uint32_t)n[3]};
         pthread_mutex_lock(&b->lock);
-        add(b, id, step, until, &limits);
+        add(b, id, step, n[0], &limits);
         pthread_mutex_unlock(&b->lock);
     }
 }

@@ -15,8 +15,8 @@
 #include "proto/init.h"
 #include "sandbox/oci/cgroup_internal.h"
 
-/* init and its connections hold at most a few MiB; the runtime that starts it needs some as well. The share of
- * CPU is against the sandbox's own processes only. */
+/* init and its connections hold at most a few MiB; the runtime that starts it needs some as well. The share
+ * of CPU is against the sandbox's own processes only. */
 #define INIT_MEMORY     "67108864"
 #define INIT_MEMORY_MIN "2097152"
 
@@ -92,12 +92,13 @@ int rp_cgroup_create(struct rp_cgroups *c, const char *id, struct rp_error *err)
 
 static int open_failed(int errnum, const char *path, struct rp_error *err)
 {
-    return rp_error_errno(err, errnum == ENOENT ? RP_ERROR_NOT_FOUND : RP_ERROR_INTERNAL, errnum, "open the cgroup %s",
-                          path);
+    return rp_error_errno(err, errnum == ENOENT ? RP_ERROR_NOT_FOUND : RP_ERROR_INTERNAL, errnum,
+                          "open the cgroup %s", path);
 }
 
 /* Those of the versions from 1 to max_version. */
-static int open_tasks(struct rp_cgroups *c, const char *id, int child, int max_version, int *fds, struct rp_error *err)
+static int open_tasks(struct rp_cgroups *c, const char *id, int child, int max_version, int *fds,
+                      struct rp_error *err)
 {
     char group[RP_CGROUP_NAME_MAX], path[RP_CGROUP_NAME_MAX + 16];
     rp_cgroup_name(id, child, group);
@@ -143,7 +144,8 @@ int rp_cgroup_open_start(struct rp_cgroups *c, const char *id, int child, int fd
     return n;
 }
 
-/* Calls f for each pid that the group has in h, not those further down. Returns how many, or a negative errno. */
+/* Calls f for each pid that the group has in h, not those further down. Returns how many, or a negative
+ * errno. */
 static int each_process(const struct rp_cgroup_hierarchy *h, const char *group, void (*f)(pid_t pid))
 {
     char path[RP_CGROUP_NAME_MAX + 16];
@@ -286,7 +288,8 @@ int rp_cgroup_remove(struct rp_cgroups *c, const char *id, int child, struct rp_
         }
         /* What was killed leaves the group when it has been torn down, which takes a moment. */
         if (r != -EBUSY || rp_clock_monotonic_ns() > until)
-            return rp_error_errno(err, RP_ERROR_INTERNAL, -r, "remove the cgroup %s/%s", c->hierarchies[i].path, group);
+            return rp_error_errno(err, RP_ERROR_INTERNAL, -r, "remove the cgroup %s/%s",
+                                  c->hierarchies[i].path, group);
         sleep_us(pause_us);
         pause_us = RP_MIN(pause_us * 2, 20000u);
         if (pause_us >= 10000 && rp_cgroup_kill(c, id, child, err) < 0)
@@ -331,7 +334,8 @@ static void list_one(void *ctx, const char *name)
         l->each(l->ctx, name);
 }
 
-int rp_cgroups_list(struct rp_cgroups *c, void (*each)(void *ctx, const char *id), void *ctx, struct rp_error *err)
+int rp_cgroups_list(struct rp_cgroups *c, void (*each)(void *ctx, const char *id), void *ctx,
+                    struct rp_error *err)
 {
     struct listing l = {each, ctx};
     for (int i = 0; i < c->count; i++) {

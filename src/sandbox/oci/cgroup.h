@@ -46,7 +46,8 @@ struct rp_cgroup_usage {
     uint32_t cpu_limit; /* thousandths of a CPU */
 };
 
-/* Finds the hierarchies and makes ROOT in each. RP_ERROR_NOT_SUPPORTED when memory, cpu or pids is nowhere. */
+/* Finds the hierarchies and makes ROOT in each. RP_ERROR_NOT_SUPPORTED when memory, cpu or pids is nowhere.
+ */
 int rp_cgroups_open(const struct rp_cgroup_options *options, struct rp_cgroups **ret,
                     struct rp_error *err) RP_MUST_CHECK;
 void rp_cgroups_close(struct rp_cgroups *c); /* NULL-safe; the groups stay */
@@ -58,20 +59,21 @@ const char *rp_cgroups_layout(const struct rp_cgroups *c);
 int rp_cgroup_create(struct rp_cgroups *c, const char *id, struct rp_error *err) RP_MUST_CHECK;
 
 /* Sets the limits of a step, making it when it is new. With `burst`, CPU is limits->burst_cpu when more. */
-int rp_cgroup_limit(struct rp_cgroups *c, const char *id, int child, const struct rp_limits *limits, bool burst,
-                    struct rp_error *err) RP_MUST_CHECK;
+int rp_cgroup_limit(struct rp_cgroups *c, const char *id, int child, const struct rp_limits *limits,
+                    bool burst, struct rp_error *err) RP_MUST_CHECK;
 
 /*
- * A file of the child in each hierarchy, open for writing, close-on-exec: a process with one thread that writes
- * "0" to all of them has moved there. Returns how many; the caller closes them. On v1 the file is `tasks`: a
- * thread that moves itself takes 50 µs, while `cgroup.procs` waits for an RCU grace period (9 ms, each).
+ * A file of the child in each hierarchy, open for writing, close-on-exec: a process with one thread that
+ * writes "0" to all of them has moved there. Returns how many; the caller closes them. On v1 the file is
+ * `tasks`: a thread that moves itself takes 50 µs, while `cgroup.procs` waits for an RCU grace period (9 ms,
+ * each).
  */
 int rp_cgroup_open_procs(struct rp_cgroups *c, const char *id, int child, int fds[RP_CGROUP_HIERARCHIES_MAX],
                          struct rp_error *err) RP_MUST_CHECK;
 
 /*
- * The same for a process that is about to be made: on v2 *ret_directory is the group for CLONE_INTO_CGROUP, which
- * waits for nothing (else -1), and the files are those of the v1 hierarchies only.
+ * The same for a process that is about to be made: on v2 *ret_directory is the group for CLONE_INTO_CGROUP,
+ * which waits for nothing (else -1), and the files are those of the v1 hierarchies only.
  */
 int rp_cgroup_open_start(struct rp_cgroups *c, const char *id, int child, int fds[RP_CGROUP_HIERARCHIES_MAX],
                          int *ret_directory, struct rp_error *err) RP_MUST_CHECK;

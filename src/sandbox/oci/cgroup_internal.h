@@ -32,7 +32,8 @@ struct rp_cgroups {
 };
 
 /* The hierarchy that has all of `controllers`, or NULL. */
-static inline const struct rp_cgroup_hierarchy *rp_cgroup_with(const struct rp_cgroups *c, unsigned controllers)
+static inline const struct rp_cgroup_hierarchy *rp_cgroup_with(const struct rp_cgroups *c,
+                                                               unsigned controllers)
 {
     for (int i = 0; i < c->count; i++)
         if ((c->hierarchies[i].controllers & controllers) == controllers)
@@ -44,9 +45,11 @@ static inline const struct rp_cgroup_hierarchy *rp_cgroup_with(const struct rp_c
 void rp_cgroup_name(const char *id, int child, char ret[static RP_CGROUP_NAME_MAX]);
 
 /* Writes a value to `group`/`file` below h. 0, or a negative errno. */
-int rp_cgroup_write(const struct rp_cgroup_hierarchy *h, const char *group, const char *file, const char *value);
+int rp_cgroup_write(const struct rp_cgroup_hierarchy *h, const char *group, const char *file,
+                    const char *value);
 /* Reads at most cap - 1 bytes and ends them with NUL. Their number, or a negative errno. */
-int rp_cgroup_read(const struct rp_cgroup_hierarchy *h, const char *group, const char *file, char *ret, size_t cap);
+int rp_cgroup_read(const struct rp_cgroup_hierarchy *h, const char *group, const char *file, char *ret,
+                   size_t cap);
 /* The number in the file; `fallback` when it cannot be read. */
 uint64_t rp_cgroup_read_number(const struct rp_cgroup_hierarchy *h, const char *group, const char *file,
                                uint64_t fallback);

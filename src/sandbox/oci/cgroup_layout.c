@@ -40,7 +40,8 @@ static int open_file(const struct rp_cgroup_hierarchy *h, const char *group, con
     return fd < 0 ? -errno : fd;
 }
 
-int rp_cgroup_write(const struct rp_cgroup_hierarchy *h, const char *group, const char *file, const char *value)
+int rp_cgroup_write(const struct rp_cgroup_hierarchy *h, const char *group, const char *file,
+                    const char *value)
 {
     _cleanup_close_ int fd = open_file(h, group, file, O_WRONLY | O_TRUNC);
     if (fd < 0)
@@ -52,7 +53,8 @@ int rp_cgroup_write(const struct rp_cgroup_hierarchy *h, const char *group, cons
     return (size_t)written == n ? 0 : -EIO;
 }
 
-int rp_cgroup_read(const struct rp_cgroup_hierarchy *h, const char *group, const char *file, char *ret, size_t cap)
+int rp_cgroup_read(const struct rp_cgroup_hierarchy *h, const char *group, const char *file, char *ret,
+                   size_t cap)
 {
     _cleanup_close_ int fd = open_file(h, group, file, O_RDONLY);
     if (fd < 0)
@@ -192,7 +194,8 @@ static int make_root(struct rp_cgroups *c, struct rp_cgroup_hierarchy *h, struct
                 snprintf(value, sizeof(value), "+%s", controllers[i].name);
                 _cleanup_close_ int fd = open(file, O_WRONLY | O_CLOEXEC | O_APPEND);
                 if (fd < 0 || write(fd, value, strlen(value)) < 0)
-                    return rp_error_errno(err, RP_ERROR_NOT_SUPPORTED, errno, "write \"%s\" to \"%s\"", value, file);
+                    return rp_error_errno(err, RP_ERROR_NOT_SUPPORTED, errno, "write \"%s\" to \"%s\"", value,
+                                          file);
             }
         if (!*rest)
             break;
@@ -255,13 +258,15 @@ static int find(struct rp_cgroups *c, const char *mount, const char *layout, str
     if (strcmp(layout, "hybrid") == 0) {
         c->layout = "hybrid";
         if (!has_unified)
-            return rp_error_set(err, RP_ERROR_NOT_SUPPORTED, "there is no cgroup v2 hierarchy at \"%s\"", unified);
+            return rp_error_set(err, RP_ERROR_NOT_SUPPORTED, "there is no cgroup v2 hierarchy at \"%s\"",
+                                unified);
         if (add_v1(c, mount, err) < 0)
             return -1;
         return add_v2(c, unified, err);
     }
     if (strcmp(layout, "v1") != 0)
-        return rp_error_set(err, RP_ERROR_INVALID, "cgroup layout \"%s\": not auto, v2, v1 or hybrid", layout);
+        return rp_error_set(err, RP_ERROR_INVALID, "cgroup layout \"%s\": not auto, v2, v1 or hybrid",
+                            layout);
     c->layout = "v1";
     return add_v1(c, mount, err);
 }
@@ -277,8 +282,9 @@ int rp_cgroups_open(const struct rp_cgroup_options *options, struct rp_cgroups *
     int r = find(c, mount, options->layout ?: "auto", err);
     for (size_t i = 0; r == 0 && i < RP_ARRAY_SIZE(controllers); i++) {
         if (!rp_cgroup_with(c, controllers[i].bit))
-            r = rp_error_set(err, RP_ERROR_NOT_SUPPORTED, "no cgroup hierarchy at \"%s\" has the controller %s (layout %s)",
-                             mount, controllers[i].name, c->layout);
+            r = rp_error_set(err, RP_ERROR_NOT_SUPPORTED,
+                             "no cgroup hierarchy at \"%s\" has the controller %s (layout %s)", mount,
+                             controllers[i].name, c->layout);
     }
     for (int i = 0; r == 0 && i < c->count; i++)
         r = make_root(c, &c->hierarchies[i], err);

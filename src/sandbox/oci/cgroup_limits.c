@@ -4,28 +4,33 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/str.h"
 #include "proto/init.h"
 #include "sandbox/oci/cgroup_internal.h"
 
 /*
  * Short periods: whoever has used up its share waits at most 20 ms for the next, which a person who types
- * does not notice (100 ms he does). The kernel takes no quota below 1 ms, so that small shares need long ones.
+ * does not notice (100 ms he does). The kernel takes no quota below 1 ms, so that small shares need long
+ * ones.
  */
 enum { PERIOD_US = 20000, PERIOD_LONG_US = 100000, QUOTA_MIN_US = 1000 };
 
-static int failed(struct rp_error *err, int r, const struct rp_cgroup_hierarchy *h, const char *group, const char *file)
+static int failed(struct rp_error *err, int r, const struct rp_cgroup_hierarchy *h, const char *group,
+                  const char *file)
 {
     return rp_error_errno(err, RP_ERROR_INTERNAL, -r, "set %s/%s/%s", h->path, group, file);
 }
 
 /* Files that only some kernels or boot options have. */
-static int write_optional(const struct rp_cgroup_hierarchy *h, const char *group, const char *file, const char *value)
+static int write_optional(const struct rp_cgroup_hierarchy *h, const char *group, const char *file,
+                          const char *value)
 {
     int r = rp_cgroup_write(h, group, file, value);
     return r == -ENOENT || r == -EOPNOTSUPP || r == -EACCES ? 0 : r;
 }
 
-static int limit_memory(const struct rp_cgroup_hierarchy *h, const char *group, uint64_t bytes, struct rp_error *err)
+static int limit_memory(const struct rp_cgroup_hierarchy *h, const char *group, uint64_t bytes,
+                        struct rp_error *err)
 {
     char value[32];
     snprintf(value, sizeof(value), "%" PRIu64, bytes);
@@ -46,7 +51,8 @@ static int limit_memory(const struct rp_cgroup_hierarchy *h, const char *group, 
     return r < 0 ? failed(err, r, h, group, file) : 0;
 }
 
-static int limit_cpu(const struct rp_cgroup_hierarchy *h, const char *group, uint32_t thousandths, struct rp_error *err)
+static int limit_cpu(const struct rp_cgroup_hierarchy *h, const char *group, uint32_t thousandths,
+                     struct rp_error *err)
 {
     uint64_t period = PERIOD_US, quota = period * thousandths / 1000;
     if (quota < QUOTA_MIN_US) {
@@ -80,14 +86,15 @@ static int limit_processes(const struct rp_cgroup_hierarchy *h, const char *grou
     return r < 0 ? failed(err, r, h, group, "pids.max") : 0;
 }
 
-int rp_cgroup_limit(struct rp_cgroups *c, const char *id, int child, const struct rp_limits *limits, bool burst,
-                    struct rp_error *err)
+int rp_cgroup_limit(struct rp_cgroups *c, const char *id, int child, const struct rp_limits *limits,
+                    bool burst, struct rp_error *err)
 {
     char group[RP_CGROUP_NAME_MAX];
     rp_cgroup_name(id, child, group);
     for (int i = 0; i < c->count; i++)
         if (mkdirat(c->hierarchies[i].fd, group, 0755) < 0 && errno != EEXIST)
-            return rp_error_errno(err, RP_ERROR_INTERNAL, errno, "make the cgroup %s/%s", c->hierarchies[i].path, group);
+            return rp_error_errno(err, RP_ERROR_INTERNAL, errno, "make the cgroup %s/%s",
+                                  c->hierarchies[i].path, group);
     uint32_t cpu = burst ? RP_MAX(limits->cpu, limits->burst_cpu) : limits->cpu;
     if (limit_memory(rp_cgroup_with(c, RP_CGROUP_MEMORY), group, limits->memory, err) < 0 ||
         limit_cpu(rp_cgroup_with(c, RP_CGROUP_CPU), group, cpu, err) < 0 ||
@@ -100,7 +107,8 @@ static uint64_t memory_of(const struct rp_cgroup_hierarchy *h, const char *group
 {
     bool v2 = h->version == 2;
     uint64_t all = rp_cgroup_read_number(h, group, v2 ? "memory.current" : "memory.usage_in_bytes", 0);
-    uint64_t droppable = rp_cgroup_read_key(h, group, "memory.stat", v2 ? "inactive_file" : "total_inactive_file", 0);
+    uint64_t droppable =
+        rp_cgroup_read_key(h, group, "memory.stat", v2 ? "inactive_file" : "total_inactive_file", 0);
     return all > droppable ? all - droppable : 0;
 }
 
@@ -131,21 +139,25 @@ static void read_limits(const struct rp_cgroups *c, const char *group, struct rp
     const struct rp_cgroup_hierarchy *memory = rp_cgroup_with(c, RP_CGROUP_MEMORY);
     const struct rp_cgroup_hierarchy *cpu = rp_cgroup_with(c, RP_CGROUP_CPU);
     /* "max", or on v1 a number near 2^63, is no limit */
-    u->memory_limit = rp_cgroup_read_number(memory, group, memory->version == 2 ? "memory.max" : "memory.limit_in_bytes", 0);
+    u->memory_limit = rp_cgroup_read_number(memory, group,
+                                            memory->version == 2 ? "memory.max" : "memory.limit_in_bytes", 0);
     if (u->memory_limit > UINT64_MAX / 4)
         u->memory_limit = 0;
-    u->processes_limit = (uint32_t)rp_cgroup_read_number(rp_cgroup_with(c, RP_CGROUP_PIDS), group, "pids.max", 0);
+    u->processes_limit =
+        (uint32_t)rp_cgroup_read_number(rp_cgroup_with(c, RP_CGROUP_PIDS), group, "pids.max", 0);
     uint64_t quota = 0, period = 0;
     if (cpu->version == 2) {
-        char text[64];
-        if (rp_cgroup_read(cpu, group, "cpu.max", text, sizeof(text)) <= 0 ||
-            sscanf(text, "%" SCNu64 " %" SCNu64, &quota, &period) != 2)
+        char text[64]; /* "QUOTA PERIOD", or "max PERIOD" */
+        int n = rp_cgroup_read(cpu, group, "cpu.max", text, sizeof(text));
+        struct rp_str rest = {text, n > 0 ? strcspn(text, "\n") : 0}, first = rp_str_cut(rest, ' ', &rest);
+        if (!rp_str_to_u64(first, UINT32_MAX, &quota) || !rp_str_to_u64(rest, UINT32_MAX, &period))
             quota = 0;
     } else {
         quota = rp_cgroup_read_number(cpu, group, "cpu.cfs_quota_us", 0);
         period = rp_cgroup_read_number(cpu, group, "cpu.cfs_period_us", 0);
     }
-    u->cpu_limit = period && quota < UINT32_MAX ? (uint32_t)(quota * 1000 / period) : 0; /* v1: -1 is no limit */
+    u->cpu_limit =
+        period && quota < UINT32_MAX ? (uint32_t)(quota * 1000 / period) : 0; /* v1: -1 is no limit */
 }
 
 int rp_cgroup_usage(struct rp_cgroups *c, const char *id, struct rp_cgroup_usage *ret, struct rp_error *err)
@@ -169,8 +181,9 @@ int rp_cgroup_usage(struct rp_cgroups *c, const char *id, struct rp_cgroup_usage
         u.processes += (uint32_t)rp_cgroup_read_number(pids, group, "pids.current", 0);
     }
     rp_cgroup_name(id, RP_CGROUP_USER, group);
-    u.throttled_us = cpu->version == 2 ? rp_cgroup_read_key(cpu, group, "cpu.stat", "throttled_usec", 0)
-                                       : rp_cgroup_read_key(cpu, group, "cpu.stat", "throttled_time", 0) / 1000;
+    u.throttled_us = cpu->version == 2
+                         ? rp_cgroup_read_key(cpu, group, "cpu.stat", "throttled_usec", 0)
+                         : rp_cgroup_read_key(cpu, group, "cpu.stat", "throttled_time", 0) / 1000;
     read_limits(c, group, &u);
     *ret = u;
     return 0;

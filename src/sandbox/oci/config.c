@@ -51,7 +51,8 @@ static void process(struct rp_json_writer *w, const struct rp_oci_config *c)
     rp_json_close_object(w);
 }
 
-/* No sysfs: the network namespace belongs to the host's user namespace, so that the sandbox's may not mount it. */
+/* No sysfs: the network namespace belongs to the host's user namespace, so that the sandbox's may not mount
+ * it. */
 static void mounts(struct rp_json_writer *w)
 {
     static const struct {
@@ -110,10 +111,12 @@ static void namespaces(struct rp_json_writer *w, const char *netns)
 static void protected_paths(struct rp_json_writer *w)
 {
     static const char *const masked[] = {
-        "/proc/acpi", "/proc/asound",      "/proc/interrupts",  "/proc/kcore",      "/proc/keys",
-        "/proc/latency_stats", "/proc/sched_debug", "/proc/scsi", "/proc/timer_list", "/proc/timer_stats",
+        "/proc/acpi",       "/proc/asound",        "/proc/interrupts",  "/proc/kcore",
+        "/proc/keys",       "/proc/latency_stats", "/proc/sched_debug", "/proc/scsi",
+        "/proc/timer_list", "/proc/timer_stats",
     };
-    static const char *const read_only[] = {"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"};
+    static const char *const read_only[] = {"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys",
+                                            "/proc/sysrq-trigger"};
     strings(w, "maskedPaths", masked, RP_ARRAY_SIZE(masked));
     strings(w, "readonlyPaths", read_only, RP_ARRAY_SIZE(read_only));
 }

@@ -17,17 +17,18 @@ enum {
 };
 
 struct rp_oci_config {
-    const char *root;          /* the tiny root */
+    const char *root; /* the tiny root */
     const char *hostname;
-    const char *cgroup_path;   /* linux.cgroupsPath; NULL: whoever starts the runtime joins the cgroups */
-    const char *netns;         /* path of the network namespace; NULL: a new, empty one */
-    uint32_t uid_base;         /* the host's id of uid and gid 0 inside */
-    uint64_t files_max;        /* RLIMIT_NOFILE */
-    struct rp_str seccomp_json;       /* linux.seccomp; empty: none */
+    const char *cgroup_path;    /* linux.cgroupsPath; NULL: whoever starts the runtime joins the cgroups */
+    const char *netns;          /* path of the network namespace; NULL: a new, empty one */
+    uint32_t uid_base;          /* the host's id of uid and gid 0 inside */
+    uint64_t files_max;         /* RLIMIT_NOFILE */
+    struct rp_str seccomp_json; /* linux.seccomp; empty: none */
     struct rp_str seccomp_bpf_base64; /* crun's annotation; empty: none */
 };
 
 /* Appends the JSON to out, whose cap is RP_OCI_CONFIG_MAX. */
-int rp_oci_config_write(const struct rp_oci_config *config, struct rp_buf *out, struct rp_error *err) RP_MUST_CHECK;
+int rp_oci_config_write(const struct rp_oci_config *config, struct rp_buf *out,
+                        struct rp_error *err) RP_MUST_CHECK;
 
 #endif

@@ -170,12 +170,13 @@ static int watch(struct rp_driver *d, const char *id, struct rp_error *err)
 static int check_step(uint32_t step, uint32_t min, struct rp_error *err)
 {
     if (step < min || step >= RP_INIT_STEPS_MAX)
-        return rp_error_set(err, RP_ERROR_INVALID, "step %u: not from %u to %d", step, min, RP_INIT_STEPS_MAX - 1);
+        return rp_error_set(err, RP_ERROR_INVALID, "step %u: not from %u to %d", step, min,
+                            RP_INIT_STEPS_MAX - 1);
     return 0;
 }
 
-static int limits(struct rp_driver *d, const char *id, uint32_t step, const struct rp_limits *l, int connection,
-                  struct rp_error *err)
+static int limits(struct rp_driver *d, const char *id, uint32_t step, const struct rp_limits *l,
+                  int connection, struct rp_error *err)
 {
     struct rp_oci *o = of(d);
     if (check_id(id, err) < 0 || check_step(step, 0, err) < 0)
@@ -262,11 +263,14 @@ static const struct rp_driver_operations operations = {
 static int check_kernel(struct rp_error *err)
 {
     struct utsname u;
-    unsigned major = 0, minor = 0;
-    if (uname(&u) < 0 || sscanf(u.release, "%u.%u", &major, &minor) != 2)
-        return rp_error_set(err, RP_ERROR_NOT_SUPPORTED, "the kernel does not tell its version");
+    char *rest;
+    if (uname(&u) < 0)
+        return rp_error_errno(err, RP_ERROR_NOT_SUPPORTED, errno, "uname");
+    unsigned long major = strtoul(u.release, &rest, 10),
+                  minor = *rest == '.' ? strtoul(rest + 1, NULL, 10) : 0;
     if (major < 5 || (major == 5 && minor < 19))
-        return rp_error_set(err, RP_ERROR_NOT_SUPPORTED, "Linux %s is too old: sandboxes need 5.19 or newer", u.release);
+        return rp_error_set(err, RP_ERROR_NOT_SUPPORTED, "Linux %s is too old: sandboxes need 5.19 or newer",
+                            u.release);
     return 0;
 }
 
@@ -283,7 +287,8 @@ static int check_reachable(const char *runtime_dir, struct rp_error *err)
         if (strcmp(path, runtime_dir) == 0 && chmod(path, (st.st_mode & 07777) | S_IXGRP | S_IXOTH) == 0)
             continue; /* passing through is all; what is in it has modes of its own */
         return rp_error_set(err, RP_ERROR_INVALID,
-                            "the runtime directory \"%s\" cannot be used: \"%s\" lets only its owner pass", runtime_dir, path);
+                            "the runtime directory \"%s\" cannot be used: \"%s\" lets only its owner pass",
+                            runtime_dir, path);
     }
     return 0;
 }
@@ -292,7 +297,8 @@ static int open_directories(struct rp_oci *o, struct rp_error *err)
 {
     const char *base = o->settings->runtime_dir;
     if (base[0] != '/' || strlen(base) > 512)
-        return rp_error_set(err, RP_ERROR_INVALID, "runtime directory \"%s\": not an absolute path of at most 512 bytes", base);
+        return rp_error_set(err, RP_ERROR_INVALID,
+                            "runtime directory \"%s\": not an absolute path of at most 512 bytes", base);
     o->tiny_root = rp_asprintf("%s/root", base);
     o->host_layer = rp_asprintf("%s/host-layer", base);
     o->sandboxes = rp_asprintf("%s/sandboxes", base);

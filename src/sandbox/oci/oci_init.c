@@ -29,7 +29,8 @@ static int wait_for(int socket, short events, uint64_t until, struct rp_error *e
     }
 }
 
-static int send_message(int socket, const struct rp_wire_writer *w, int fd, uint64_t until, struct rp_error *err)
+static int send_message(int socket, const struct rp_wire_writer *w, int fd, uint64_t until,
+                        struct rp_error *err)
 {
     for (;;) {
         int r = rp_seqpacket_send(socket, w->data, w->length, fd);
@@ -50,8 +51,10 @@ static int send_group(int socket, uint32_t step, uint32_t tag, int fd, uint64_t 
     return send_message(socket, &w, fd, until, err);
 }
 
-/* Its answer of type `want`. Events, and answers to what others asked on this connection before, are passed over. */
-static int await(int socket, uint16_t want, uint32_t tag, uint8_t *bytes, uint64_t until, struct rp_error *err)
+/* Its answer of type `want`. Events, and answers to what others asked on this connection before, are passed
+ * over. */
+static int await(int socket, uint16_t want, uint32_t tag, uint8_t *bytes, uint64_t until,
+                 struct rp_error *err)
 {
     for (;;) {
         int fd;
@@ -71,7 +74,8 @@ static int await(int socket, uint16_t want, uint32_t tag, uint8_t *bytes, uint64
         if (h.type == want)
             return 0;
         uint32_t errnum = rp_wire_get_u32(&r);
-        return rp_error_errno(err, RP_ERROR_SANDBOX, h.type == RP_INIT_ERROR && errnum < 4096 ? (int)errnum : EPROTO,
+        return rp_error_errno(err, RP_ERROR_SANDBOX,
+                              h.type == RP_INIT_ERROR && errnum < 4096 ? (int)errnum : EPROTO,
                               "init refused");
     }
 }
@@ -86,8 +90,9 @@ int rp_oci_connect(int dir, const char *id, struct rp_error *err)
     if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience)) < 0)
         return rp_error_errno(err, RP_ERROR_INTERNAL, errno, "socket");
     if (connect(fd, (struct sockaddr *)&a, sizeof(a)) < 0)
-        return rp_error_errno(err, errno == ENOENT || errno == ECONNREFUSED ? RP_ERROR_NOT_RUNNING : RP_ERROR_SANDBOX,
-                              errno, "connect to init of the sandbox %s", id);
+        return rp_error_errno(
+            err, errno == ENOENT || errno == ECONNREFUSED ? RP_ERROR_NOT_RUNNING : RP_ERROR_SANDBOX, errno,
+            "connect to init of the sandbox %s", id);
     if (fcntl(fd, F_SETFL, O_NONBLOCK) < 0)
         return rp_error_errno(err, RP_ERROR_INTERNAL, errno, "fcntl");
     return RP_STEAL_FD(fd);

@@ -17,10 +17,10 @@ struct rp_oci {
     struct rp_cgroups *cgroups;
     struct rp_bursts *bursts;
     struct rp_runtime runtime;
-    struct rp_buf seccomp;  /* base64 of BPF for crun, JSON for others; constant after open */
-    char *tiny_root;        /* RUNTIME_DIR/root */
-    char *host_layer;       /* RUNTIME_DIR/host-layer */
-    char *sandboxes;        /* RUNTIME_DIR/sandboxes */
+    struct rp_buf seccomp; /* base64 of BPF for crun, JSON for others; constant after open */
+    char *tiny_root;       /* RUNTIME_DIR/root */
+    char *host_layer;      /* RUNTIME_DIR/host-layer */
+    char *sandboxes;       /* RUNTIME_DIR/sandboxes */
     int sandboxes_fd;
     int sysfs;
     uint64_t files_max;
@@ -29,8 +29,8 @@ struct rp_oci {
 /* The sandbox's directory, close-on-exec. RP_ERROR_NOT_FOUND when there is none. */
 int rp_oci_open_dir(struct rp_oci *o, const char *id, struct rp_error *err) RP_MUST_CHECK;
 
-/* oci_start.c: everything of an empty sandbox but its network, which `netns` names (NULL: an empty one). Leaves what
- * it made when it fails; rp_oci_remove takes it away. */
+/* oci_start.c: everything of an empty sandbox but its network, which `netns` names (NULL: an empty one).
+ * Leaves what it made when it fails; rp_oci_remove takes it away. */
 int rp_oci_start(struct rp_oci *o, const char *id, const char *netns, uint32_t uid_base,
                  struct rp_error *err) RP_MUST_CHECK;
 

@@ -1,7 +1,8 @@
 /*
- * Which runtime works here. A version says little: whether a sandbox starts depends on the kernel, the cgroups and
- * what surrounds this machine. So one is started and removed. The answer is kept with the program's identity in
- * the runtime directory, which does not outlive the machine's uptime, so that only the first start of the server pays.
+ * Which runtime works here. A version says little: whether a sandbox starts depends on the kernel, the
+ * cgroups and what surrounds this machine. So one is started and removed. The answer is kept with the
+ * program's identity in the runtime directory, which does not outlive the machine's uptime, so that only the
+ * first start of the server pays.
  */
 #include <fcntl.h>
 #include <inttypes.h>
@@ -21,8 +22,9 @@ static int identity(const struct rp_oci *o, char ret[static 512], struct rp_erro
     struct stat st;
     if (stat(o->runtime.path, &st) < 0)
         return rp_error_errno(err, RP_ERROR_RUNTIME, errno, "\"%s\"", o->runtime.path);
-    if (snprintf(ret, 512, "%s %" PRIu64 " %" PRId64 " %" PRId64 " %s %s\n", o->runtime.path, (uint64_t)st.st_ino,
-                 (int64_t)st.st_mtime, (int64_t)st.st_size, rp_cgroups_layout(o->cgroups), o->runtime.version) >= 512)
+    if (snprintf(ret, 512, "%s %" PRIu64 " %" PRId64 " %" PRId64 " %s %s\n", o->runtime.path,
+                 (uint64_t)st.st_ino, (int64_t)st.st_mtime, (int64_t)st.st_size,
+                 rp_cgroups_layout(o->cgroups), o->runtime.version) >= 512)
         return rp_error_set(err, RP_ERROR_RUNTIME, "\"%s\" is too long", o->runtime.path);
     return 0;
 }
@@ -71,6 +73,6 @@ int rp_oci_choose_runtime(struct rp_oci *o, struct rp_error *err)
     struct rp_error crun = {0}, runc = {0};
     if (use(o, "crun", &crun) == 0 || use(o, "runc", &runc) == 0)
         return 0;
-    return rp_error_set(err, RP_ERROR_RUNTIME, "no OCI runtime works here (crun: %.160s; runc: %s)", crun.message,
-                        runc.message);
+    return rp_error_set(err, RP_ERROR_RUNTIME, "no OCI runtime works here (crun: %.160s; runc: %s)",
+                        crun.message, runc.message);
 }

@@ -21,7 +21,8 @@ static int remove_dir(struct rp_oci *o, const char *id, int dir_fd, struct rp_er
     struct dirent *e;
     while ((e = readdir(d)))
         if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0 && unlinkat(dir_fd, e->d_name, 0) < 0)
-            return rp_error_errno(err, RP_ERROR_INTERNAL, errno, "remove \"%s\" of the sandbox %s", e->d_name, id);
+            return rp_error_errno(err, RP_ERROR_INTERNAL, errno, "remove \"%s\" of the sandbox %s", e->d_name,
+                                  id);
     if (unlinkat(o->sandboxes_fd, id, AT_REMOVEDIR) < 0)
         return rp_error_errno(err, RP_ERROR_INTERNAL, errno, "remove the directory of the sandbox %s", id);
     return 0;
@@ -61,7 +62,8 @@ int rp_oci_remove(struct rp_oci *o, const char *id, struct rp_error *err)
     if (dir >= 0 && end_init(o, id, dir, err) < 0)
         return -1;
     /* Before the runtime's own `delete`: what has ended already costs it no waiting. */
-    if (rp_cgroup_kill(o->cgroups, id, RP_CGROUP_WHOLE, err) < 0 || rp_runtime_delete(&o->runtime, id, err) < 0 ||
+    if (rp_cgroup_kill(o->cgroups, id, RP_CGROUP_WHOLE, err) < 0 ||
+        rp_runtime_delete(&o->runtime, id, err) < 0 ||
         rp_cgroup_remove(o->cgroups, id, RP_CGROUP_WHOLE, err) < 0)
         return -1;
     return dir >= 0 ? remove_dir(o, id, dir, err) : 0;

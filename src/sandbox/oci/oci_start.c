@@ -114,7 +114,8 @@ int rp_oci_start(struct rp_oci *o, const char *id, const char *netns, uint32_t u
     if (rp_oci_init_record(dir, "pid", &init, err) < 0)
         return -1;
     protect(init.pid);
-    rp_close_fd(&listener); /* init's is the only one now: should it end, connecting fails and does not wait */
+    rp_close_fd(
+        &listener); /* init's is the only one now: should it end, connecting fails and does not wait */
     struct rp_error why = {0};
     if (rp_oci_await_init(dir, id, &why) < 0) {
         char said[256] = "";

@@ -11,7 +11,8 @@ int rp_oci_file_write(int dir, const char *name, const char *text, struct rp_err
 {
     char temporary[64];
     snprintf(temporary, sizeof(temporary), ".%s", name);
-    _cleanup_close_ int fd = openat(dir, temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+    _cleanup_close_ int fd =
+        openat(dir, temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
     size_t n = strlen(text);
     if (fd < 0 || write(fd, text, n) != (ssize_t)n || renameat(dir, temporary, dir, name) < 0)
         return rp_error_errno(err, RP_ERROR_INTERNAL, errno, "write the sandbox's \"%s\"", name);

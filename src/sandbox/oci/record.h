@@ -1,10 +1,11 @@
 /*
- * record.h: what is written down about a sandbox, and whether its init lives. Any thread; a sandbox by one thread
- * at a time.
+ * record.h: what is written down about a sandbox, and whether its init lives. Any thread; a sandbox by one
+ * thread at a time.
  *
- * RUNTIME_DIR/sandboxes/ID/ (0700, tmpfs) exists from before anything of the sandbox does until after everything
- * of it is gone, so that a crash at any point leaves something to clean up from. In it: `init` (pid and start time,
- * written when the sandbox runs), `init.sock`, `log`, `burst-N`, and while it starts the OCI bundle.
+ * RUNTIME_DIR/sandboxes/ID/ (0700, tmpfs) exists from before anything of the sandbox does until after
+ * everything of it is gone, so that a crash at any point leaves something to clean up from. In it: `init`
+ * (pid and start time, written when the sandbox runs), `init.sock`, `log`, `burst-N`, and while it starts the
+ * OCI bundle.
  */
 #ifndef RP_SANDBOX_OCI_RECORD_H
 #define RP_SANDBOX_OCI_RECORD_H
@@ -18,7 +19,8 @@
 
 struct rp_oci_init {
     pid_t pid;
-    uint64_t started; /* clock ticks since boot, field 22 of /proc/PID/stat: a pid alone may be another's by now */
+    uint64_t
+        started; /* clock ticks since boot, field 22 of /proc/PID/stat: a pid alone may be another's by now */
 };
 
 /* Small files of a sandbox's directory: written whole or not at all. */
@@ -27,7 +29,8 @@ int rp_oci_file_write(int dir, const char *name, const char *text, struct rp_err
 int rp_oci_file_read(int dir, const char *name, char *ret, size_t cap, struct rp_error *err) RP_MUST_CHECK;
 
 /* Reads the pid that the runtime wrote to `pid_file`, finds its start time, and writes `init`. */
-int rp_oci_init_record(int dir, const char *pid_file, struct rp_oci_init *ret, struct rp_error *err) RP_MUST_CHECK;
+int rp_oci_init_record(int dir, const char *pid_file, struct rp_oci_init *ret,
+                       struct rp_error *err) RP_MUST_CHECK;
 
 /*
  * A pidfd (close-on-exec) of the sandbox's init, which is verified: recorded pid, start time and cgroup.

@@ -128,7 +128,8 @@ static void close_attachment(struct rp_attachment *a)
         rp_close_fd(&a->layers[i]);
 }
 
-/* "lowerdir=" wants its layers joined by colons; their mount points in the tiny root are short and have none. */
+/* "lowerdir=" wants its layers joined by colons; their mount points in the tiny root are short and have none.
+ */
 static int compose_lower(struct rp_attachment *a, struct rp_error *err)
 {
     size_t n = 0;
@@ -142,16 +143,19 @@ static int compose_lower(struct rp_attachment *a, struct rp_error *err)
     return 0;
 }
 
-/* overlayfs wants upper and work on one mount: the directory above both is mapped, and they are named below it. */
-static int split_upper(const struct rp_rootfs_spec *spec, struct rp_attachment *a, char parent[static PATH_MAX],
-                       struct rp_error *err)
+/* overlayfs wants upper and work on one mount: the directory above both is mapped, and they are named below
+ * it. */
+static int split_upper(const struct rp_rootfs_spec *spec, struct rp_attachment *a,
+                       char parent[static PATH_MAX], struct rp_error *err)
 {
     const char *u = strrchr(spec->upper, '/'), *w = strrchr(spec->work, '/');
     size_t n = u ? (size_t)(u - spec->upper) : 0;
     if (!n || !w || n != (size_t)(w - spec->work) || memcmp(spec->upper, spec->work, n) != 0 || n >= PATH_MAX)
-        return rp_error_set(err, RP_ERROR_INVALID, "\"%s\" and \"%s\" are not beside each other", spec->upper, spec->work);
+        return rp_error_set(err, RP_ERROR_INVALID, "\"%s\" and \"%s\" are not beside each other", spec->upper,
+                            spec->work);
     snprintf(parent, PATH_MAX, "%.*s", (int)n, spec->upper);
-    if (snprintf(a->upper_path, sizeof(a->upper_path), "/" RP_TINY_UPPER "%s", u) >= (int)sizeof(a->upper_path) ||
+    if (snprintf(a->upper_path, sizeof(a->upper_path), "/" RP_TINY_UPPER "%s", u) >=
+            (int)sizeof(a->upper_path) ||
         snprintf(a->work_path, sizeof(a->work_path), "/" RP_TINY_UPPER "%s", w) >= (int)sizeof(a->work_path))
         return rp_error_set(err, RP_ERROR_INVALID, "the name of \"%s\" is too long", spec->upper);
     return 0;
@@ -159,8 +163,13 @@ static int split_upper(const struct rp_rootfs_spec *spec, struct rp_attachment *
 
 int rp_rootfs_attach(pid_t pid, const struct rp_rootfs_spec *spec, struct rp_error *err)
 {
-    _cleanup_(close_attachment) struct rp_attachment a = {
-        .userns = -1, .mntns = -1, .upper = -1, .files = -1, .sysfs = -1, .limits = -1, .uid_base = spec->uid_base};
+    _cleanup_(close_attachment) struct rp_attachment a = {.userns = -1,
+                                                          .mntns = -1,
+                                                          .upper = -1,
+                                                          .files = -1,
+                                                          .sysfs = -1,
+                                                          .limits = -1,
+                                                          .uid_base = spec->uid_base};
     char parent[PATH_MAX];
     if (spec->layer_count == 0 || spec->layer_count > RP_ROOTFS_LAYERS_MAX)
         return rp_error_set(err, RP_ERROR_INVALID, "%zu layers", spec->layer_count);

@@ -1,9 +1,10 @@
 /*
  * rootfs.h: what a sandbox sees as its file system. Any thread; blocks. docs/internals/rootfs.md.
  *
- * A sandbox starts on the tiny root, which all share and in which there is nothing but init. `attach` builds the
- * project's overlay inside the sandbox's mount namespace, from idmapped copies of the layers, and pivots the
- * sandbox onto it; init notices nothing. All of it is done from outside, with rights that the sandbox never has.
+ * A sandbox starts on the tiny root, which all share and in which there is nothing but init. `attach` builds
+ * the project's overlay inside the sandbox's mount namespace, from idmapped copies of the layers, and pivots
+ * the sandbox onto it; init notices nothing. All of it is done from outside, with rights that the sandbox
+ * never has.
  */
 #ifndef RP_SANDBOX_OCI_ROOTFS_H
 #define RP_SANDBOX_OCI_ROOTFS_H
@@ -15,12 +16,13 @@
 
 enum { RP_ROOTFS_LAYERS_MAX = 16 };
 
-/* Makes the tiny root at `dir` (replaces an older init in it) with a copy of `init_path`. What runs keeps its own. */
+/* Makes the tiny root at `dir` (replaces an older init in it) with a copy of `init_path`. What runs keeps its
+ * own. */
 int rp_rootfs_make_tiny(const char *dir, const char *init_path, struct rp_error *err) RP_MUST_CHECK;
 
 /*
- * A sysfs that all sandboxes share, as a detached read-only mount: of an empty network namespace, so that it tells
- * nothing about the host's interfaces. The caller closes it.
+ * A sysfs that all sandboxes share, as a detached read-only mount: of an empty network namespace, so that it
+ * tells nothing about the host's interfaces. The caller closes it.
  */
 int rp_rootfs_open_sysfs(struct rp_error *err) RP_MUST_CHECK;
 

@@ -1,7 +1,7 @@
 /*
- * The part of attach that runs inside the sandbox's namespaces, in a child that shares our memory: system calls
- * only. It is root of the host all the way to the last step, so no name is followed that a user could have
- * changed: mount points inside the project's root are opened without following any link.
+ * The part of attach that runs inside the sandbox's namespaces, in a child that shares our memory: system
+ * calls only. It is root of the host all the way to the last step, so no name is followed that a user could
+ * have changed: mount points inside the project's root are opened without following any link.
  */
 #include <linux/capability.h>
 #include <linux/openat2.h>
@@ -21,8 +21,8 @@ static int failed(struct rp_attachment *a, const char *what)
 
 /*
  * overlayfs makes files in the upper layer with the ids and rights of whoever mounted it. The upper layer is
- * idmapped: the host's root has no id there, and every write would fail with EOVERFLOW. The sandbox's root has one.
- * Leaving fsuid 0 takes the file capabilities away; they are still permitted.
+ * idmapped: the host's root has no id there, and every write would fail with EOVERFLOW. The sandbox's root
+ * has one. Leaving fsuid 0 takes the file capabilities away; they are still permitted.
  */
 static int become_root_of_sandbox(uint32_t uid_base)
 {

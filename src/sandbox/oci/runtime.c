@@ -18,7 +18,8 @@
 #define UNIFIED "/sys/fs/cgroup/unified"
 
 /* The orchestrator's own environment is not the runtime's business. */
-static const char *const environment[] = {"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", NULL};
+static const char *const environment[] = {"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+                                          NULL};
 
 static bool is_program(const char *path)
 {
@@ -47,7 +48,9 @@ static void last_words(int fd, char *ret, size_t cap)
 {
     char text[4096];
     struct stat st;
-    off_t from = fstat(fd, &st) == 0 && st.st_size > (off_t)sizeof(text) - 1 ? st.st_size - (off_t)sizeof(text) + 1 : 0;
+    off_t from = fstat(fd, &st) == 0 && st.st_size > (off_t)sizeof(text) - 1
+                     ? st.st_size - (off_t)sizeof(text) + 1
+                     : 0;
     ssize_t n = pread(fd, text, sizeof(text) - 1, from);
     if (n < 0)
         n = 0;
@@ -64,7 +67,8 @@ static void last_words(int fd, char *ret, size_t cap)
 }
 
 /* Runs the program with `output` as its 1 and 2 and turns a bad end into an error with the last words. */
-static int execute(const struct rp_runtime *r, const struct rp_spawn_program *program, int output, struct rp_error *err)
+static int execute(const struct rp_runtime *r, const struct rp_spawn_program *program, int output,
+                   struct rp_error *err)
 {
     _cleanup_close_ int pidfd = -1;
     pid_t pid = rp_spawn_start(program, &pidfd, err);
@@ -78,7 +82,8 @@ static int execute(const struct rp_runtime *r, const struct rp_spawn_program *pr
     char words[256];
     last_words(output, words, sizeof(words));
     if (WIFSIGNALED(status))
-        return rp_error_set(err, RP_ERROR_RUNTIME, "%s was ended by signal %d: %s", r->path, WTERMSIG(status), words);
+        return rp_error_set(err, RP_ERROR_RUNTIME, "%s was ended by signal %d: %s", r->path, WTERMSIG(status),
+                            words);
     return rp_error_set(err, RP_ERROR_RUNTIME, "%s: exit status %d: %s", r->path, WEXITSTATUS(status), words);
 }
 
@@ -90,7 +95,11 @@ static int ask_version(struct rp_runtime *r, struct rp_error *err)
     if (output < 0)
         return rp_error_errno(err, RP_ERROR_INTERNAL, errno, "temporary file");
     const char *const argv[] = {r->path, "--version", NULL};
-    struct rp_spawn_program p = {.path = r->path, .argv = argv, .env = environment, .fds = {-1, output, output, -1}, .cgroup_directory = -1};
+    struct rp_spawn_program p = {.path = r->path,
+                                 .argv = argv,
+                                 .env = environment,
+                                 .fds = {-1, output, output, -1},
+                                 .cgroup_directory = -1};
     if (execute(r, &p, output, err) < 0)
         return -1;
     ssize_t n = pread(output, r->version, sizeof(r->version) - 1, 0);
@@ -145,7 +154,8 @@ static size_t put_global(const struct rp_runtime *r, const char *argv[ARGUMENTS_
 
 int rp_runtime_run(const struct rp_runtime *r, const struct rp_runtime_run *run, struct rp_error *err)
 {
-    _cleanup_close_ int log = open(run->log, O_RDWR | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+    _cleanup_close_ int log =
+        open(run->log, O_RDWR | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (log < 0)
         return rp_error_errno(err, RP_ERROR_INTERNAL, errno, "open \"%s\"", run->log);
     const char *argv[ARGUMENTS_MAX];
@@ -178,7 +188,8 @@ int rp_runtime_run(const struct rp_runtime *r, const struct rp_runtime_run *run,
 int rp_runtime_delete(const struct rp_runtime *r, const char *id, struct rp_error *err)
 {
     char state[PATH_MAX];
-    if (snprintf(state, sizeof(state), "%s/%s", r->state_dir, id) >= (int)sizeof(state) || access(state, F_OK) < 0)
+    if (snprintf(state, sizeof(state), "%s/%s", r->state_dir, id) >= (int)sizeof(state) ||
+        access(state, F_OK) < 0)
         return 0;
     _cleanup_close_ int output = open("/dev/shm", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
     if (output < 0)
@@ -190,7 +201,11 @@ int rp_runtime_delete(const struct rp_runtime *r, const char *id, struct rp_erro
     n = put(argv, n, "delete");
     n = put(argv, n, "--force");
     put(argv, n, id);
-    struct rp_spawn_program p = {
-        .path = r->path, .argv = argv, .env = environment, .fds = {-1, output, output, -1}, .cgroup_directory = -1, .hide = r->hide};
+    struct rp_spawn_program p = {.path = r->path,
+                                 .argv = argv,
+                                 .env = environment,
+                                 .fds = {-1, output, output, -1},
+                                 .cgroup_directory = -1,
+                                 .hide = r->hide};
     return execute(r, &p, output, err);
 }

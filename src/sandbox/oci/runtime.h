@@ -1,9 +1,11 @@
 /*
  * runtime.h: the OCI runtime as a program: which one works here, `run` and `delete`. Any thread; blocks.
  *
- * crun is tried first, since it starts a container in a third of runc's time. It is told to leave cgroups alone
- * (--cgroup-manager=disabled): its process joins the sandbox's before it starts, and the container inherits them.
- * crun 1.8 refuses hosts that have a v2 hierarchy beside v1; there it runs in a mount namespace that lacks it.
+ * crun is tried first, since it starts a container in a third of runc's time. It is told to leave cgroups
+ * alone
+ * (--cgroup-manager=disabled): its process joins the sandbox's before it starts, and the container inherits
+ * them. crun 1.8 refuses hosts that have a v2 hierarchy beside v1; there it runs in a mount namespace that
+ * lacks it.
  */
 #ifndef RP_SANDBOX_OCI_RUNTIME_H
 #define RP_SANDBOX_OCI_RUNTIME_H
@@ -31,7 +33,8 @@ struct rp_runtime {
 };
 
 /* Finds `name` (a path, or looked up in PATH) and asks for its version. Sandboxes are not tried. */
-int rp_runtime_find(const char *name, const char *state_dir, struct rp_runtime *ret, struct rp_error *err) RP_MUST_CHECK;
+int rp_runtime_find(const char *name, const char *state_dir, struct rp_runtime *ret,
+                    struct rp_error *err) RP_MUST_CHECK;
 
 struct rp_runtime_run {
     const char *id;
@@ -44,9 +47,10 @@ struct rp_runtime_run {
     int cgroup_directory;
 };
 
-/* `run --detach`: returns when the container's process runs. On failure the error holds what the runtime said, and
- * the state may need `rp_runtime_delete`. */
-int rp_runtime_run(const struct rp_runtime *r, const struct rp_runtime_run *run, struct rp_error *err) RP_MUST_CHECK;
+/* `run --detach`: returns when the container's process runs. On failure the error holds what the runtime
+ * said, and the state may need `rp_runtime_delete`. */
+int rp_runtime_run(const struct rp_runtime *r, const struct rp_runtime_run *run,
+                   struct rp_error *err) RP_MUST_CHECK;
 
 /* `delete --force`. Succeeds when there is no such container. */
 int rp_runtime_delete(const struct rp_runtime *r, const char *id, struct rp_error *err) RP_MUST_CHECK;

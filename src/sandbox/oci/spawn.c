@@ -17,21 +17,24 @@
 #define CLOSE_RANGE_CLOEXEC (1U << 2)
 #endif
 
-#define CLONE_INTO_CGROUP_FLAG UINT64_C(0x200000000) /* <sched.h> and <linux/sched.h> cannot both be included */
+#define CLONE_INTO_CGROUP_FLAG                                                                               \
+    UINT64_C(0x200000000) /* <sched.h> and <linux/sched.h> cannot both be included */
 
 struct clone_args { /* of clone3(2), as far as CLONE_INTO_CGROUP needs it */
-    uint64_t flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid, set_tid_size, cgroup;
+    uint64_t flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid, set_tid_size,
+        cgroup;
 };
 
 enum { STACK_SIZE = 128 * 1024 };
 
 /*
- * clone(2) like posix_spawn does it: all signals blocked, since a handler of ours must not run in a child that
- * writes to our memory.
+ * clone(2) like posix_spawn does it: all signals blocked, since a handler of ours must not run in a child
+ * that writes to our memory.
  */
 static pid_t clone_vm(int (*f)(void *ctx), void *ctx, int flags, int *pidfd, struct rp_error *err)
 {
-    char *stack = mmap(NULL, STACK_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+    char *stack =
+        mmap(NULL, STACK_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
     if (stack == MAP_FAILED)
         return rp_error_errno(err, RP_ERROR_INTERNAL, errno, "stack for a child");
     sigset_t all, old;
@@ -61,7 +64,8 @@ int rp_spawn_call(int (*f)(void *ctx), void *ctx, int extra_flags, struct rp_err
     if (r < 0)
         return rp_error_errno(err, RP_ERROR_INTERNAL, -r, "wait for a child process");
     if (!WIFEXITED(status))
-        return rp_error_set(err, RP_ERROR_INTERNAL, "a child process was ended by signal %d", WTERMSIG(status));
+        return rp_error_set(err, RP_ERROR_INTERNAL, "a child process was ended by signal %d",
+                            WTERMSIG(status));
     return WEXITSTATUS(status);
 }
 
@@ -130,8 +134,9 @@ static int launch_child(void *ctx)
 }
 
 /*
- * Made in its v2 group: a process that moves there by itself waits for an RCU grace period. glibc has no wrapper of
- * clone3, and without one the child cannot have a stack of its own in our memory: this one has a copy of it all.
+ * Made in its v2 group: a process that moves there by itself waits for an RCU grace period. glibc has no
+ * wrapper of clone3, and without one the child cannot have a stack of its own in our memory: this one has a
+ * copy of it all.
  */
 static pid_t clone_into_cgroup(struct launch *l, int flags, int *pidfd, struct rp_error *err)
 {
@@ -147,7 +152,8 @@ static pid_t clone_into_cgroup(struct launch *l, int flags, int *pidfd, struct r
         _exit(launch_child(l));
     int errnum = errno;
     pthread_sigmask(SIG_SETMASK, &old, NULL);
-    return pid < 0 ? rp_error_errno(err, RP_ERROR_INTERNAL, errnum, "make a child process in its cgroup") : (pid_t)pid;
+    return pid < 0 ? rp_error_errno(err, RP_ERROR_INTERNAL, errnum, "make a child process in its cgroup")
+                   : (pid_t)pid;
 }
 
 pid_t rp_spawn_start(const struct rp_spawn_program *program, int *ret_pidfd, struct rp_error *err)
@@ -168,7 +174,8 @@ pid_t rp_spawn_start(const struct rp_spawn_program *program, int *ret_pidfd, str
     if (failed.what) {
         (void)reap(pid, &status);
         rp_close_fd(&pidfd);
-        return rp_error_errno(err, RP_ERROR_RUNTIME, failed.errnum, "start \"%s\": %s", program->path, failed.what);
+        return rp_error_errno(err, RP_ERROR_RUNTIME, failed.errnum, "start \"%s\": %s", program->path,
+                              failed.what);
     }
     *ret_pidfd = pidfd;
     return pid;

@@ -2,8 +2,8 @@
 #ifndef RP_TESTS_INIT_CLIENT_H
 #define RP_TESTS_INIT_CLIENT_H
 
-#include <stdint.h>
 #include <stddef.h>
+#include <stdint.h>
 
 struct ended {
     int code, signal;

@@ -1,6 +1,6 @@
 /*
- * What the driver's tests run in a sandbox: a static program, so that a layer with nothing else in it will do.
- * `inside WHAT…` prints lines "name value"; values are errno names ("ok" for none) or text.
+ * What the driver's tests run in a sandbox: a static program, so that a layer with nothing else in it will
+ * do. `inside WHAT…` prints lines "name value"; values are errno names ("ok" for none) or text.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -34,18 +34,18 @@ static void tell(const char *name, long r)
         printf("%s ok\n", name);
     else
         printf("%s %s\n", name,
-               errno == EPERM     ? "EPERM"
-               : errno == EACCES  ? "EACCES"
-               : errno == ENOSYS  ? "ENOSYS"
-               : errno == EROFS   ? "EROFS"
-               : errno == ENOSPC  ? "ENOSPC"
-               : errno == ENOENT  ? "ENOENT"
-               : errno == ESRCH   ? "ESRCH"
-               : errno == EINVAL  ? "EINVAL"
-               : errno == EAGAIN  ? "EAGAIN"
-               : errno == EXDEV   ? "EXDEV"
-               : errno == EDQUOT  ? "EDQUOT"
-                                  : strerror(errno));
+               errno == EPERM    ? "EPERM"
+               : errno == EACCES ? "EACCES"
+               : errno == ENOSYS ? "ENOSYS"
+               : errno == EROFS  ? "EROFS"
+               : errno == ENOSPC ? "ENOSPC"
+               : errno == ENOENT ? "ENOENT"
+               : errno == ESRCH  ? "ESRCH"
+               : errno == EINVAL ? "EINVAL"
+               : errno == EAGAIN ? "EAGAIN"
+               : errno == EXDEV  ? "EXDEV"
+               : errno == EDQUOT ? "EDQUOT"
+                                 : strerror(errno));
 }
 
 static int try_open(const char *path, int flags)
@@ -74,7 +74,7 @@ static void confined(void)
     static const struct {
         const char *name;
         unsigned long flag;
-    } namespaces[] = {{"user", 0x10000000}, {"mount", 0x20000},   {"pid", 0x20000000},   {"net", 0x40000000},
+    } namespaces[] = {{"user", 0x10000000}, {"mount", 0x20000},  {"pid", 0x20000000},   {"net", 0x40000000},
                       {"ipc", 0x08000000},  {"uts", 0x04000000}, {"cgroup", 0x02000000}};
     for (size_t i = 0; i < sizeof(namespaces) / sizeof(namespaces[0]); i++) {
         char name[32];
@@ -134,7 +134,8 @@ static void ordinary(void)
     char buffer[64];
     pthread_t t;
     int ran = 0, pair[2], status;
-    tell("thread", pthread_create(&t, NULL, in_thread, &ran) == 0 && pthread_join(t, NULL) == 0 && ran ? 0 : -1);
+    tell("thread",
+         pthread_create(&t, NULL, in_thread, &ran) == 0 && pthread_join(t, NULL) == 0 && ran ? 0 : -1);
     pid_t pid = fork();
     if (pid == 0)
         _exit(7);
@@ -142,7 +143,8 @@ static void ordinary(void)
     tell("socketpair", socketpair(AF_UNIX, SOCK_STREAM, 0, pair));
     tell("tcp", socket(AF_INET, SOCK_STREAM, 0));
     tell("netlink", socket(16, SOCK_RAW, 0));
-    tell("mmap", mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED ? -1 : 0);
+    tell("mmap",
+         mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED ? -1 : 0);
     tell("memfd", (long)syscall(SYS_memfd_create, "x", 0));
     int ptmx = open("/dev/ptmx", O_RDWR | O_NOCTTY);
     tell("ptmx", ptmx);

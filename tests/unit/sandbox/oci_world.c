@@ -67,8 +67,17 @@ static void make_environment(void)
     char layer[256], full[512];
     snprintf(layer, sizeof(layer), "environments/layers/%s", OCI_ENVIRONMENT);
     make_dir(layer, 0);
-    static const char *const dirs[] = {"bin", "etc", "proc", "sys", "dev", "run", "tmp", "home", "home/runner",
-                                       "home/runner/app", "home/runner/lower"};
+    static const char *const dirs[] = {"bin",
+                                       "etc",
+                                       "proc",
+                                       "sys",
+                                       "dev",
+                                       "run",
+                                       "tmp",
+                                       "home",
+                                       "home/runner",
+                                       "home/runner/app",
+                                       "home/runner/lower"};
     for (size_t i = 0; i < RP_ARRAY_SIZE(dirs); i++) {
         snprintf(full, sizeof(full), "%s/%s", layer, dirs[i]);
         make_dir(full, strncmp(dirs[i], "home/", 5) == 0 ? 1000 : 0);
@@ -107,8 +116,8 @@ int oci_world_set_up(void **state)
     snprintf(oci_base, sizeof(oci_base), "/var/tmp/repld-test-oci-%d", getpid());
     snprintf(cgroup_root, sizeof(cgroup_root), "repld-test-oci-%d", getpid());
     assert_int_equal(mkdir(oci_base, 0755), 0);
-    /* On tmpfs, as the server has it; the volumes stay on whatever file system is below, since tmpfs takes idmapped
-     * mounts only since Linux 6.3. */
+    /* On tmpfs, as the server has it; the volumes stay on whatever file system is below, since tmpfs takes
+     * idmapped mounts only since Linux 6.3. */
     make_dir("runtime", 0);
     oci_path(runtime, sizeof(runtime), "runtime");
     assert_int_equal(mount("tmpfs", runtime, "tmpfs", MS_NOSUID | MS_NODEV, "mode=711"), 0);
@@ -118,12 +127,13 @@ int oci_world_set_up(void **state)
     oci_path(runtime, sizeof(runtime), "runtime");
     oci_path(environments, sizeof(environments), "environments");
     oci_settings = (struct rp_settings){.runtime_dir = runtime,
-                                    .environments_dir = environments,
-                                    .init_path = INIT_PROGRAM,
-                                    .cgroup_root = cgroup_root,
-                                    .cgroup_layout = "auto"};
+                                        .environments_dir = environments,
+                                        .init_path = INIT_PROGRAM,
+                                        .cgroup_root = cgroup_root,
+                                        .cgroup_layout = "auto"};
     struct rp_error e = {0};
-    struct rp_network_options o = {.runtime_dir = runtime, .prefix = "100.88.0.0/16", .resolver = "192.0.2.53", .ready = 2};
+    struct rp_network_options o = {
+        .runtime_dir = runtime, .prefix = "100.88.0.0/16", .resolver = "192.0.2.53", .ready = 2};
     oci_must(rp_network_open(&o, &oci_network, &e), &e);
     oci_open_driver();
     return 0;
@@ -131,9 +141,10 @@ int oci_world_set_up(void **state)
 
 static void remove_cgroups(void)
 {
-    static const char *const where[] = {"", "memory/", "cpu/", "cpuacct/", "cpu,cpuacct/", "pids/", "unified/",
-                                        "devices/", "freezer/", "blkio/", "cpuset/", "systemd/", "hugetlb/",
-                                        "net_cls/", "net_prio/", "perf_event/", "rdma/", "misc/"};
+    static const char *const where[] = {
+        "",         "memory/",  "cpu/",      "cpuacct/",    "cpu,cpuacct/", "pids/",
+        "unified/", "devices/", "freezer/",  "blkio/",      "cpuset/",      "systemd/",
+        "hugetlb/", "net_cls/", "net_prio/", "perf_event/", "rdma/",        "misc/"};
     for (size_t i = 0; i < RP_ARRAY_SIZE(where); i++) {
         char path[256];
         snprintf(path, sizeof(path), "/sys/fs/cgroup/%s%s", where[i], cgroup_root);
@@ -168,7 +179,8 @@ struct rp_sandbox_spec oci_spec(const char *id, const char *volume)
     static char files[4][256], system[4][256], work[4][256];
     static int turn;
     int t = turn++ % 4;
-    struct rp_sandbox_spec s = {.environment = OCI_ENVIRONMENT, .limits = OCI_LIMITS, .network = {.mode = RP_NETWORK_NONE}};
+    struct rp_sandbox_spec s = {
+        .environment = OCI_ENVIRONMENT, .limits = OCI_LIMITS, .network = {.mode = RP_NETWORK_NONE}};
     snprintf(s.id, sizeof(s.id), "%s", id);
     snprintf(s.project, sizeof(s.project), "%s", id);
     snprintf(files[t], sizeof(files[t]), "%s/%s/files", oci_base, volume);
@@ -199,4 +211,3 @@ void oci_destroy(const char *id)
     struct rp_error e = {0};
     oci_must(oci_driver->ops->destroy(oci_driver, id, &e), &e);
 }
-

@@ -1,6 +1,7 @@
 /*
- * oci_world.h: what the driver needs around it, for one test program: everything below /var/tmp/repld-test-oci-PID, a
- * cgroup of that name, and a network that reaches nothing (the caller has unshared its network namespace).
+ * oci_world.h: what the driver needs around it, for one test program: everything below
+ * /var/tmp/repld-test-oci-PID, a cgroup of that name, and a network that reaches nothing (the caller has
+ * unshared its network namespace).
  */
 #ifndef RP_TESTS_OCI_WORLD_H
 #define RP_TESTS_OCI_WORLD_H
@@ -21,7 +22,7 @@ extern const struct rp_limits OCI_LIMITS;
 int oci_world_set_up(void **state);
 int oci_world_tear_down(void **state);
 
-void oci_must(int r, const struct rp_error *e); /* fails the test with e's message */
+void oci_must(int r, const struct rp_error *e);         /* fails the test with e's message */
 void oci_path(char *ret, size_t cap, const char *path); /* below oci_base */
 void oci_volume(const char *name);                      /* makes a project's three directories */
 void oci_open_driver(void);

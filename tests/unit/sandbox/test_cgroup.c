@@ -1,4 +1,5 @@
-/* cgroups: the same calls write the right files on v2, v1 and hybrid (pretend trees), and work on this host. */
+/* cgroups: the same calls write the right files on v2, v1 and hybrid (pretend trees), and work on this host.
+ */
 #include "../cmocka_all.h"
 
 #include <fcntl.h>
@@ -98,8 +99,9 @@ static int tear_down(void **state)
     return status;
 }
 
-static const char *const v2_files[] = {"cgroup.procs", "cgroup.subtree_control", "cgroup.kill", "cpu.max", "cpu.weight",
-                                       "memory.max",   "memory.swap.max",        "memory.min",  "pids.max", NULL};
+static const char *const v2_files[] = {
+    "cgroup.procs", "cgroup.subtree_control", "cgroup.kill", "cpu.max",  "cpu.weight",
+    "memory.max",   "memory.swap.max",        "memory.min",  "pids.max", NULL};
 
 static void put_v2(void)
 {
@@ -145,7 +147,8 @@ static void v2_limits_and_usage(void **state)
 
 static void put_v1(const char *cpu, const char *cpuacct)
 {
-    static const char *const memory[] = {"tasks", "memory.limit_in_bytes", "memory.memsw.limit_in_bytes", NULL};
+    static const char *const memory[] = {"tasks", "memory.limit_in_bytes", "memory.memsw.limit_in_bytes",
+                                         NULL};
     static const char *const cpus[] = {"tasks", "cpu.cfs_quota_us", "cpu.cfs_period_us", "cpu.shares", NULL};
     static const char *const procs[] = {"tasks", "cpuacct.usage", NULL};
     static const char *const pids[] = {"tasks", "cgroup.procs", "pids.max", NULL};
@@ -176,8 +179,10 @@ static void v1_limits_and_usage(void **state)
     put("cpu/repld/abcdefgh01234567/user/cpu.stat", "nr_periods 5\nthrottled_time 9000\n");
     put("memory/repld/abcdefgh01234567/user/memory.usage_in_bytes", "5000\n");
     put("memory/repld/abcdefgh01234567/user/memory.stat", "cache 5\ntotal_inactive_file 1000\n");
-    put("memory/repld/abcdefgh01234567/user/memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n");
-    put("memory/repld/abcdefgh01234567/init/memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 1\n");
+    put("memory/repld/abcdefgh01234567/user/memory.oom_control",
+        "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n");
+    put("memory/repld/abcdefgh01234567/init/memory.oom_control",
+        "oom_kill_disable 0\nunder_oom 0\noom_kill 1\n");
     put("pids/repld/abcdefgh01234567/user/pids.current", "7\n");
     struct rp_cgroup_usage u;
     assert_int_equal(rp_cgroup_usage(c, ID, &u, NULL), 0);
@@ -209,7 +214,8 @@ static void hybrid_takes_each_controller_where_it_is(void **state)
     put("unified/cgroup.controllers", "hugetlb pids\n");
     put("unified/cgroup.subtree_control", "");
     put("unified/repld/cgroup.subtree_control", "");
-    static const char *const unified[] = {"cgroup.procs", "cgroup.kill", "cgroup.subtree_control", "pids.max", NULL};
+    static const char *const unified[] = {"cgroup.procs", "cgroup.kill", "cgroup.subtree_control", "pids.max",
+                                          NULL};
     put_group("unified", unified);
     struct rp_cgroups *c = open_tree_as("auto", "hybrid");
     expect("memory/repld/abcdefgh01234567/user/memory.limit_in_bytes", "268435456");
@@ -288,7 +294,8 @@ static struct rp_cgroups *open_real(const char *layout)
 static void close_real(struct rp_cgroups *c)
 {
     rp_cgroups_close(c);
-    static const char *const hierarchies[] = {"", "memory/", "cpu/", "cpuacct/", "pids/", "freezer/", "unified/"};
+    static const char *const hierarchies[] = {"",      "memory/",  "cpu/",    "cpuacct/",
+                                              "pids/", "freezer/", "unified/"};
     for (size_t i = 0; i < RP_ARRAY_SIZE(hierarchies); i++) {
         char path[PATH_MAX];
         snprintf(path, sizeof(path), "/sys/fs/cgroup/%srepld-test-%d", hierarchies[i], getpid());

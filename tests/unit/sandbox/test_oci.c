@@ -1,14 +1,15 @@
-/* sandbox/oci: a real sandbox, made, claimed, used and destroyed; and what it may not do. Each runtime that is here. */
+/* sandbox/oci: a real sandbox, made, claimed, used and destroyed; and what it may not do. Each runtime that
+ * is here. */
 #include "../cmocka_all.h"
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <poll.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -87,10 +88,26 @@ static void ordinary_programs_work(void **state)
     static struct ended end;
     const char *const argv[] = {"inside", "ordinary", NULL};
     init_client_run(c, 0, argv, &end);
-    static const char *const works[] = {
-        "thread",    "fork",       "socketpair", "tcp",        "netlink",  "mmap",    "memfd",   "ptmx",       "grantpt",
-        "write-app", "write-home", "write-tmp",  "write-shm",  "write-null", "random", "meminfo", "sysfs-cpus",
-        "resolv.conf", "rename-lower-directory", "debug-own"};
+    static const char *const works[] = {"thread",
+                                        "fork",
+                                        "socketpair",
+                                        "tcp",
+                                        "netlink",
+                                        "mmap",
+                                        "memfd",
+                                        "ptmx",
+                                        "grantpt",
+                                        "write-app",
+                                        "write-home",
+                                        "write-tmp",
+                                        "write-shm",
+                                        "write-null",
+                                        "random",
+                                        "meminfo",
+                                        "sysfs-cpus",
+                                        "resolv.conf",
+                                        "rename-lower-directory",
+                                        "debug-own"};
     for (size_t i = 0; i < RP_ARRAY_SIZE(works); i++)
         if (strcmp(value_of(end.output, works[i]), "ok") != 0)
             fail_msg("%s: %s", works[i], value_of(end.output, works[i]));
@@ -120,17 +137,28 @@ static void what_is_not_allowed_is_refused(void **state)
     init_client_run(c, 0, argv, &end);
     assert_int_equal(end.code, 0);
     int tried = 0;
-    for (char *line = strtok(end.output, "\n"); line; line = strtok(NULL, "\n")) {
+    char *save;
+    for (char *line = strtok_r(end.output, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
         char *answer = strchr(line, ' ');
         assert_non_null(answer);
         *answer++ = '\0';
         static const struct {
             const char *name, *answer;
-        } special[] = {{"clone3", "ENOSYS"},       {"netlink-audit", "EINVAL"}, {"write-sysctl", "EACCES|EROFS|ENOENT"},
-                       {"write-sysrq", "EACCES|EROFS|ENOENT"},   {"write-sysfs", "EACCES|EROFS|ENOENT"},    {"write-userns-limit", "EACCES|EROFS|ENOENT"},
-                       {"write-root", "EACCES"},   {"write-etc", "EACCES"},     {"write-dev", "EACCES"},
-                       {"old-root", "ENOENT"},     {"cgroupfs", "ENOENT"},      {"init-mem", "EACCES"},
-                       {"init-environ", "EACCES"}, {"init-root", "EACCES"},     {"init-fd", "EACCES"}};
+        } special[] = {{"clone3", "ENOSYS"},
+                       {"netlink-audit", "EINVAL"},
+                       {"write-sysctl", "EACCES|EROFS|ENOENT"},
+                       {"write-sysrq", "EACCES|EROFS|ENOENT"},
+                       {"write-sysfs", "EACCES|EROFS|ENOENT"},
+                       {"write-userns-limit", "EACCES|EROFS|ENOENT"},
+                       {"write-root", "EACCES"},
+                       {"write-etc", "EACCES"},
+                       {"write-dev", "EACCES"},
+                       {"old-root", "ENOENT"},
+                       {"cgroupfs", "ENOENT"},
+                       {"init-mem", "EACCES"},
+                       {"init-environ", "EACCES"},
+                       {"init-root", "EACCES"},
+                       {"init-fd", "EACCES"}};
         const char *want = "EPERM";
         for (size_t i = 0; i < RP_ARRAY_SIZE(special); i++)
             if (strcmp(special[i].name, line) == 0)
@@ -439,12 +467,14 @@ static int run_all(const char *name)
         cmocka_unit_test_setup(bad_input_is_named, new_id),
         cmocka_unit_test_setup(many_at_once, new_id),
     };
-    return cmocka_run_group_tests_name(name ? name : "chosen by the oci_driver", tests, oci_world_set_up, oci_world_tear_down);
+    return cmocka_run_group_tests_name(name ? name : "chosen by the oci_driver", tests, oci_world_set_up,
+                                       oci_world_tear_down);
 }
 
 int main(int argc, char **argv)
 {
-    /* A oci_network namespace of our own: nothing of this reaches the machine's oci_network, and runs do not collide. */
+    /* A oci_network namespace of our own: nothing of this reaches the machine's oci_network, and runs do not
+     * collide. */
     if (unshare(CLONE_NEWNET) < 0) {
         perror("unshare");
         return 1;

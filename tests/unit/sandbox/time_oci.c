@@ -1,6 +1,6 @@
 /*
- * How long the parts of a start take, beside the bare runtime: `time_oci [crun|runc [ROUNDS]]`. For developers;
- * bench/cold_start.py measures through the public API.
+ * How long the parts of a start take, beside the bare runtime: `time_oci [crun|runc [ROUNDS]]`. For
+ * developers; bench/cold_start.py measures through the public API.
  */
 #include "../cmocka_all.h"
 
@@ -36,7 +36,8 @@ static int compare(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-/* The same program with the same configuration as the driver gives it, started and waited for like any other. */
+/* The same program with the same configuration as the driver gives it, started and waited for like any other.
+ */
 static double bare(const char *bundle)
 {
     struct rp_oci *o = (struct rp_oci *)oci_driver;
@@ -46,10 +47,11 @@ static double bare(const char *bundle)
     pid_t pid = vfork();
     if (pid == 0) {
         if (o->runtime.kind == RP_RUNTIME_CRUN)
-            execl(o->runtime.path, "crun", "--cgroup-manager=disabled", "--root", state, "run", "--detach", "--bundle",
-                  bundle, "bare", NULL);
+            execl(o->runtime.path, "crun", "--cgroup-manager=disabled", "--root", state, "run", "--detach",
+                  "--bundle", bundle, "bare", NULL);
         else
-            execl(o->runtime.path, "runc", "--root", state, "run", "--detach", "--bundle", bundle, "bare", NULL);
+            execl(o->runtime.path, "runc", "--root", state, "run", "--detach", "--bundle", bundle, "bare",
+                  NULL);
         _exit(127);
     }
     int status;
@@ -100,15 +102,17 @@ static void measure(void **state)
         took[DESTROY][i] = t5 - t4;
         took[BARE][i] = bare(bundle);
     }
-    static const char *const names[] = {"create", "claim", "connect, hello, cgroup", "echo", "start to echo", "destroy", "bare runtime"};
+    static const char *const names[] = {
+        "create", "claim", "connect, hello, cgroup", "echo", "start to echo", "destroy", "bare runtime"};
     for (int part = 0; part < PARTS; part++) {
         qsort(took[part], (size_t)rounds, sizeof(double), compare);
-        printf("%-24s median %6.2f ms  min %6.2f  p90 %6.2f\n", names[part], took[part][rounds / 2], took[part][0],
-               took[part][rounds * 9 / 10]);
+        printf("%-24s median %6.2f ms  min %6.2f  p90 %6.2f\n", names[part], took[part][rounds / 2],
+               took[part][0], took[part][rounds * 9 / 10]);
     }
 }
 
-/* The configuration of a real sandbox, but for what is the sandbox's alone: init without a socket would end. */
+/* The configuration of a real sandbox, but for what is the sandbox's alone: init without a socket would end.
+ */
 static void write_bare_bundle(void)
 {
     char from[256], to[256], id[RP_ID_SIZE];
@@ -155,7 +159,8 @@ static void write_bare_bundle(void)
 
 static int prepare(void **state)
 {
-    /* crun refuses a host with both cgroup versions; the driver hides one of them from it, and so do we here. */
+    /* crun refuses a host with both cgroup versions; the driver hides one of them from it, and so do we here.
+     */
     if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
         return -1;
     oci_world_set_up(state);
