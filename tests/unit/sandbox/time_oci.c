@@ -111,6 +111,47 @@ static void measure(void **state)
     }
 }
 
+static long meminfo(const char *key)
+{
+    char line[256];
+    long kib = 0;
+    FILE *f = fopen("/proc/meminfo", "r");
+    while (fgets(line, sizeof(line), f))
+        if (strncmp(line, key, strlen(key)) == 0)
+            kib = strtol(line + strlen(key) + 1, NULL, 10);
+    fclose(f);
+    return kib;
+}
+
+static void density(void **state)
+{
+    static const char *const keys[] = {"MemAvailable", "MemFree", "AnonPages", "Slab", "SUnreclaim", "SReclaimable", "Percpu",
+                                       "PageTables", "KernelStack", "Shmem", "VmallocUsed", "Cached"};
+    long before[RP_ARRAY_SIZE(keys)];
+    struct rp_error e = {0};
+    char warm[RP_ID_SIZE];
+    rp_random_id(warm);
+    oci_volume("volume-warm");
+    close(oci_begin(warm, "volume-warm"));
+    sleep(2);
+    for (size_t i = 0; i < RP_ARRAY_SIZE(keys); i++)
+        before[i] = meminfo(keys[i]);
+    for (int i = 0; i < rounds; i++) {
+        char id[RP_ID_SIZE], volume[32];
+        rp_random_id(id);
+        snprintf(volume, sizeof(volume), "volume-%d", i);
+        oci_volume(volume);
+        struct rp_sandbox_spec spec = oci_spec(id, volume);
+        oci_must(oci_driver->ops->create(oci_driver, id, &e), &e);
+        oci_must(oci_driver->ops->claim(oci_driver, &spec, &e), &e);
+    }
+    sleep(3);
+    for (size_t i = 0; i < RP_ARRAY_SIZE(keys); i++)
+        printf("%-14s %8.1f KiB each\n", keys[i], (double)(meminfo(keys[i]) - before[i]) / rounds);
+    if (getenv("PAUSE"))
+        sleep(60);
+}
+
 /* The configuration of a real sandbox, but for what is the sandbox's alone: init without a socket would end.
  */
 static void write_bare_bundle(void)
@@ -174,10 +215,14 @@ static int prepare(void **state)
 int main(int argc, char **argv)
 {
     oci_runtime_name = argc > 1 ? argv[1] : NULL;
-    if (argc > 2)
-        rounds = RP_MIN((int)strtol(argv[2], NULL, 10), (int)ROUNDS_MAX);
+    bool dense = argc > 2 && strcmp(argv[2], "density") == 0;
+    if (argc > 2 + dense)
+        rounds = RP_MIN((int)strtol(argv[2 + dense], NULL, 10), (int)ROUNDS_MAX);
     if (unshare(CLONE_NEWNET) < 0)
         return 1;
+    const struct CMUnitTest idle[] = {cmocka_unit_test(density)};
+    if (dense)
+        return cmocka_run_group_tests(idle, oci_world_set_up, oci_world_tear_down);
     const struct CMUnitTest tests[] = {cmocka_unit_test(measure)};
     return cmocka_run_group_tests(tests, prepare, oci_world_tear_down);
 }
