@@ -1,9 +1,9 @@
 /*
- * Package names, versions and manifests. The first byte chooses: an even one npm, an odd one pip. Then a name, a
- * newline, a version, a newline, and a manifest that is read and edited.
+ * Package names, versions and manifests. The first byte chooses: an even one npm, an odd one pip. Then a
+ * name, a newline, a version, a newline, and a manifest that is read and edited.
  *
- * What must hold: whatever is accepted has no byte that a manager could take for more than a name or a version, and a
- * manifest that was edited says what was set.
+ * What must hold: whatever is accepted has no byte that a manager could take for more than a name or a
+ * version, and a manifest that was edited says what was set.
  */
 #include <stdint.h>
 
@@ -36,7 +36,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     bool good_name = rp_dependency_check_name(stack.manager, name, "", NULL) == 0;
     bool good_version = rp_dependency_check_version(stack.manager, version, "", NULL) == 0;
     if (good_name)
-        must_be_plain(name, stack.manager == RP_MANAGER_PIP ? " /@:;#%&|<>=!$`\"'\\(){}*?~^" : " :;#%&|<>=!$`\"'\\(){}*?~^[],");
+        must_be_plain(name, stack.manager == RP_MANAGER_PIP ? " /@:;#%&|<>=!$`\"'\\(){}*?~^"
+                                                            : " :;#%&|<>=!$`\"'\\(){}*?~^[],");
     if (good_version)
         must_be_plain(version, "/@:;#%&$`\"'\\(){}?[]");
 

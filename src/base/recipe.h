@@ -21,12 +21,12 @@ struct rp_recipe_file {
 };
 
 struct rp_recipe {
-    char hash[RP_RECIPE_HASH_SIZE]; /* SHA-256 of all that follows, in lower-case hexadecimal */
-    const char *name;               /* the folder below stacks/: "_bookworm", "python" */
-    const char *provider;           /* "debian" */
-    const char *suite;              /* of the base: "bookworm" */
-    const char *const *packages;    /* NULL-terminated */
-    const char *const *exclude;     /* NULL-terminated patterns of dpkg's path-exclude */
+    char hash[RP_RECIPE_HASH_SIZE];     /* SHA-256 of all that follows, in lower-case hexadecimal */
+    const char *name;                   /* the folder below stacks/: "_bookworm", "python" */
+    const char *provider;               /* "debian" */
+    const char *suite;                  /* of the base: "bookworm" */
+    const char *const *packages;        /* NULL-terminated */
+    const char *const *exclude;         /* NULL-terminated patterns of dpkg's path-exclude */
     const struct rp_recipe_file *files; /* written last, owned by root, 0644 or 0755 */
     size_t file_count;
     const struct rp_recipe *base; /* the layer below, or NULL */

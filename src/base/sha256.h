@@ -17,8 +17,8 @@ struct rp_sha256 {
 void rp_sha256_init(struct rp_sha256 *h);
 void rp_sha256_add(struct rp_sha256 *h, const void *p, size_t n);
 /*
- * Adds the length and then the bytes, so that two different lists of fields never give the same input. NULL in
- * s.p counts as a value of its own.
+ * Adds the length and then the bytes, so that two different lists of fields never give the same input. NULL
+ * in s.p counts as a value of its own.
  */
 void rp_sha256_add_field(struct rp_sha256 *h, struct rp_str s);
 /* Lower-case hexadecimal with NUL; the state is used up. */

@@ -56,7 +56,8 @@ static void show_progress(const char *layer, const char *step, unsigned percent,
 {
     static char shown[64]; /* the step of the last line; of this process, which only builds */
     if (isatty(STDERR_FILENO)) {
-        fprintf(stderr, "\r\033[K%s: %u%% %s (%u s)%s", layer, percent, step, elapsed_s, percent == 100 ? "\n" : "");
+        fprintf(stderr, "\r\033[K%s: %u%% %s (%u s)%s", layer, percent, step, elapsed_s,
+                percent == 100 ? "\n" : "");
         return;
     }
     if (strcmp(shown, step) != 0)
@@ -132,7 +133,8 @@ static int check_programs(const struct rp_stack *s, const struct rp_environment 
 {
     int missing = 0;
     if (!program_found(s, e, s->run[0])) {
-        fprintf(stderr, "%s: the run command's program \"%s\" is not in the environment\n", s->name, s->run[0]);
+        fprintf(stderr, "%s: the run command's program \"%s\" is not in the environment\n", s->name,
+                s->run[0]);
         missing++;
     }
     for (size_t i = 0; i < s->step_count; i++)
@@ -199,7 +201,8 @@ static int run(struct command *c, const char *verb)
 {
     for (int i = 0; i < c->name_count; i++)
         if (!rp_stacks_find(c->stacks, rp_str_of(c->names[i]))) {
-            fprintf(stderr, "repld stack: there is no stack \"%s\" in %s\n", c->names[i], c->settings.stacks_dir);
+            fprintf(stderr, "repld stack: there is no stack \"%s\" in %s\n", c->names[i],
+                    c->settings.stacks_dir);
             return 1;
         }
     if (strcmp(verb, "list") == 0)
@@ -213,7 +216,8 @@ int rp_cli_stack(int argc, char **argv)
         printf("%s", usage);
         return 0;
     }
-    if (argc < 1 || (strcmp(argv[0], "list") != 0 && strcmp(argv[0], "build") != 0 && strcmp(argv[0], "check") != 0)) {
+    if (argc < 1 ||
+        (strcmp(argv[0], "list") != 0 && strcmp(argv[0], "build") != 0 && strcmp(argv[0], "check") != 0)) {
         fprintf(stderr, "%s", usage);
         return 2;
     }

@@ -1,5 +1,6 @@
 /*
- * stack.h: `repld stack list | build [NAME…] | check [NAME…]`, followed by flags of `repld serve`. One thread.
+ * stack.h: `repld stack list | build [NAME…] | check [NAME…]`, followed by flags of `repld serve`. One
+ * thread.
  */
 #ifndef RP_CLI_STACK_H
 #define RP_CLI_STACK_H

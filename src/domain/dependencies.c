@@ -22,7 +22,8 @@ int rp_dependency_check_name(enum rp_manager manager, struct rp_str name, const 
                              struct rp_error *err)
 {
     if (name.n > RP_DEPENDENCY_NAME_MAX)
-        return rp_error_field(err, pointer, "the name of a package is at most %d bytes", RP_DEPENDENCY_NAME_MAX);
+        return rp_error_field(err, pointer, "the name of a package is at most %d bytes",
+                              RP_DEPENDENCY_NAME_MAX);
     bool ok = manager == RP_MANAGER_PIP   ? rp_grammar_pip_name(name)
               : manager == RP_MANAGER_NPM ? rp_grammar_npm_name(name)
                                           : false;

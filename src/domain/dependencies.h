@@ -1,11 +1,11 @@
 /*
  * dependencies.h: which package names and versions are right, and manifests. Any thread; no I/O.
  *
- * A dependency is refused unless its name and version match the grammar of its manager: nothing that a manager
- * would take for an option, a URL, a path, a repository or a second line gets through. Names: PEP 508 with
- * optional extras, or npm's rules with scopes. Versions: PEP 440 specifiers (pip: "X" and "^X" mean "==X"), or
- * semver ranges and dist-tags (npm, as given); "", "*" and "latest" mean unpinned. Limits: 500 dependencies, 214
- * bytes a name, 128 bytes a version.
+ * A dependency is refused unless its name and version match the grammar of its manager: nothing that a
+ * manager would take for an option, a URL, a path, a repository or a second line gets through. Names: PEP 508
+ * with optional extras, or npm's rules with scopes. Versions: PEP 440 specifiers (pip: "X" and "^X" mean
+ * "==X"), or semver ranges and dist-tags (npm, as given); "", "*" and "latest" mean unpinned. Limits: 500
+ * dependencies, 214 bytes a name, 128 bytes a version.
  */
 #ifndef RP_DOMAIN_DEPENDENCIES_H
 #define RP_DOMAIN_DEPENDENCIES_H
@@ -31,8 +31,8 @@ void rp_dependencies_done(struct rp_dependencies *d);
 #define _cleanup_dependencies_ _cleanup_(rp_dependencies_done)
 
 /*
- * From {"name": "version", …}. The error points to "/dependencies/NAME". NULL object: none. Two names that are
- * one package to the manager (Flask, flask) are refused.
+ * From {"name": "version", …}. The error points to "/dependencies/NAME". NULL object: none. Two names that
+ * are one package to the manager (Flask, flask) are refused.
  */
 int rp_dependencies_parse(const struct rp_stack *stack, json_t *object, struct rp_dependencies *ret,
                           struct rp_error *err) RP_MUST_CHECK;

@@ -18,8 +18,7 @@ static struct rp_str line_name(struct rp_str line)
 {
     line = rp_str_trim(line);
     size_t n = 0;
-    while (n < line.n && line.p[n] != '\0' &&
-           !strchr(" \t\r\n;=<>!~#@,\\[", line.p[n]))
+    while (n < line.n && line.p[n] != '\0' && !strchr(" \t\r\n;=<>!~#@,\\[", line.p[n]))
         n++;
     if (n < line.n && line.p[n] == '[') {
         const char *close = memchr(line.p + n, ']', line.n - n);
@@ -137,8 +136,8 @@ static int write_json(json_t *root, struct rp_buf *out, struct rp_error *err)
     return 0;
 }
 
-static int write_package(const struct rp_stack *stack, const struct rp_dependencies *d, const char *project_id,
-                         struct rp_buf *out, struct rp_error *err)
+static int write_package(const struct rp_stack *stack, const struct rp_dependencies *d,
+                         const char *project_id, struct rp_buf *out, struct rp_error *err)
 {
     _cleanup_json_ json_t *root = json_object(), *base = NULL;
     if (json_object_set_new(root, "name", json_string(project_id)) < 0)
@@ -161,7 +160,8 @@ static int parse_package(const struct rp_stack *stack, struct rp_str text, json_
     struct rp_error why;
     if (rp_json_parse_object(text, ret, &why) == 0)
         return 0;
-    return rp_error_set(err, RP_ERROR_CONFLICT, "%s cannot be understood: %.200s", stack->manifest, why.message);
+    return rp_error_set(err, RP_ERROR_CONFLICT, "%s cannot be understood: %.200s", stack->manifest,
+                        why.message);
 }
 
 static int edit_package(const struct rp_stack *stack, struct rp_str text, const struct rp_dependencies *set,

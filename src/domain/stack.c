@@ -28,7 +28,8 @@ static int in_file(struct rp_error *err, const char *file)
     return rp_error_prefix(err, "%s", file);
 }
 
-static int load_base(struct rp_stacks *s, const char *name, int dirfd, const char *shown, struct rp_error *err)
+static int load_base(struct rp_stacks *s, const char *name, int dirfd, const char *shown,
+                     struct rp_error *err)
 {
     _cleanup_free_ char *file = rp_asprintf("%s/environment.json", shown);
     _cleanup_free_ char *tree = rp_asprintf("%s/files", shown);
@@ -37,7 +38,8 @@ static int load_base(struct rp_stacks *s, const char *name, int dirfd, const cha
     const struct rp_recipe_file *files;
     size_t count;
     struct rp_recipe *recipe;
-    if (rp_stack_read_file(&s->arena, dirfd, "environment.json", file, RP_STACK_DESCRIPTION_MAX, &text, err) < 0 ||
+    if (rp_stack_read_file(&s->arena, dirfd, "environment.json", file, RP_STACK_DESCRIPTION_MAX, &text, err) <
+            0 ||
         rp_stack_read_tree(&s->arena, dirfd, "files", tree, true, &files, &count, err) < 0)
         return -1;
     if (rp_json_parse_object(text, &root, err) < 0 ||
@@ -47,7 +49,8 @@ static int load_base(struct rp_stacks *s, const char *name, int dirfd, const cha
     return 0;
 }
 
-static int load_stack(struct rp_stacks *s, const char *name, int dirfd, const char *shown, struct rp_error *err)
+static int load_stack(struct rp_stacks *s, const char *name, int dirfd, const char *shown,
+                      struct rp_error *err)
 {
     _cleanup_free_ char *file = rp_asprintf("%s/stack.json", shown);
     struct rp_str text;
@@ -79,7 +82,8 @@ static int by_name(const struct dirent **a, const struct dirent **b)
 }
 
 /* Base environments first, since stacks refer to them; both in the order of their names. */
-static int load_all(struct rp_stacks *s, const char *dir, struct dirent **names, int count, struct rp_error *err)
+static int load_all(struct rp_stacks *s, const char *dir, struct dirent **names, int count,
+                    struct rp_error *err)
 {
     for (int pass = 0; pass < 2; pass++)
         for (int i = 0; i < count; i++) {
@@ -87,8 +91,8 @@ static int load_all(struct rp_stacks *s, const char *dir, struct dirent **names,
             if ((name[0] == '_') != (pass == 0))
                 continue;
             if (!folder_valid(name))
-                return rp_error_set(err, RP_ERROR_INVALID, "%s/%s: a stack's name is 1 to 32 of a-z, 0-9 and -",
-                                    dir, name);
+                return rp_error_set(err, RP_ERROR_INVALID,
+                                    "%s/%s: a stack's name is 1 to 32 of a-z, 0-9 and -", dir, name);
             if (s->count == RP_STACKS_MAX || s->base_count == RP_STACKS_MAX)
                 return rp_error_set(err, RP_ERROR_INVALID, "%s: more than %d stacks", dir, RP_STACKS_MAX);
             if (load_folder(s, dir, name, err) < 0)
@@ -216,8 +220,8 @@ void rp_stack_fingerprint(const struct rp_stack *stack, const struct rp_stack_st
         rp_sha256_add_field(&h, rp_str_of(stack->watched[i].path));
         rp_sha256_add_field(&h, states[i].exists ? RP_STR("there") : RP_STR("missing"));
         if (states[i].exists && stack->watched[i].content)
-            rp_sha256_add_field(&h, (struct rp_str){states[i].content.p ? states[i].content.p : "",
-                                                    states[i].content.n});
+            rp_sha256_add_field(
+                &h, (struct rp_str){states[i].content.p ? states[i].content.p : "", states[i].content.n});
     }
     rp_sha256_hex(&h, ret);
 }
@@ -243,9 +247,9 @@ void rp_stack_host_env(const struct rp_settings *settings,
                        void (*each)(void *ctx, const char *name, const char *value), void *ctx)
 {
     /* Every one of these replaces the program's own list, but Node's, which adds to it. */
-    static const char *const bundle[] = {"SSL_CERT_FILE",   "REQUESTS_CA_BUNDLE",  "PIP_CERT",
-                                         "CURL_CA_BUNDLE",  "GIT_SSL_CAINFO",      "NODE_EXTRA_CA_CERTS",
-                                         "npm_config_cafile", "CARGO_HTTP_CAINFO", "AWS_CA_BUNDLE"};
+    static const char *const bundle[] = {"SSL_CERT_FILE",     "REQUESTS_CA_BUNDLE", "PIP_CERT",
+                                         "CURL_CA_BUNDLE",    "GIT_SSL_CAINFO",     "NODE_EXTRA_CA_CERTS",
+                                         "npm_config_cafile", "CARGO_HTTP_CAINFO",  "AWS_CA_BUNDLE"};
     if (settings->ca_bundle && *settings->ca_bundle)
         for (size_t i = 0; i < RP_ARRAY_SIZE(bundle); i++)
             each(ctx, bundle[i], RP_SANDBOX_CA_BUNDLE);

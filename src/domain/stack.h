@@ -1,12 +1,13 @@
 /*
- * stack.h: stacks as data. A stack is a folder stacks/NAME/ with stack.json, template files and extra files of
- * its environment; a folder whose name begins with "_" is a base environment that stacks build on.
+ * stack.h: stacks as data. A stack is a folder stacks/NAME/ with stack.json, template files and extra files
+ * of its environment; a folder whose name begins with "_" is a base environment that stacks build on.
  *
- * rp_stacks_load reads everything into memory once, at start (blocking; before the gateway gives up root, since
- * the folder may be readable to root only); afterwards constant, any thread. Every string and array belongs to
- * the set and lives as long as it does. Unknown keys, wrong types, paths that leave the project, and whatever
- * else is not understood are refused with an error that names the file and the JSON pointer: adding a language
- * needs no C. Limits: 64 stacks, 256 KiB a description, 256 files and 4 MiB of templates a stack.
+ * rp_stacks_load reads everything into memory once, at start (blocking; before the gateway gives up root,
+ * since the folder may be readable to root only); afterwards constant, any thread. Every string and array
+ * belongs to the set and lives as long as it does. Unknown keys, wrong types, paths that leave the project,
+ * and whatever else is not understood are refused with an error that names the file and the JSON pointer:
+ * adding a language needs no C. Limits: 64 stacks, 256 KiB a description, 256 files and 4 MiB of templates a
+ * stack.
  */
 #ifndef RP_DOMAIN_STACK_H
 #define RP_DOMAIN_STACK_H
@@ -33,8 +34,8 @@ enum rp_manager {
 struct rp_stack_template {
     const char *name;
     const char *const *when; /* NULL-terminated package names, compared as the manager compares them */
-    /* The run command when it is not the stack's, as a command line; else NULL. Stored in the project's record
-     * (run_command), so that it does not change when the dependencies do. */
+    /* The run command when it is not the stack's, as a command line; else NULL. Stored in the project's
+     * record (run_command), so that it does not change when the dependencies do. */
     const char *run_command;
     /* Paths relative to the project ("src/main.py"), contents with {{…}} not yet replaced. */
     const struct rp_recipe_file *files;
@@ -62,26 +63,26 @@ struct rp_stack_association {
 };
 
 struct rp_stack {
-    const char *name;    /* [a-z][a-z0-9-]{0,31} */
-    const char *title;   /* "Python" */
-    const char *icon;    /* a short text, e.g. an emoji */
-    const char *summary; /* one sentence */
+    const char *name;            /* [a-z][a-z0-9-]{0,31} */
+    const char *title;           /* "Python" */
+    const char *icon;            /* a short text, e.g. an emoji */
+    const char *summary;         /* one sentence */
     const char *const *versions; /* NULL-terminated, the first is the default: "3.11" */
 
     const char *environment; /* 64 hexadecimal digits: what START is given; = recipe->hash */
     const struct rp_recipe *recipe;
 
-    const char *const *run;      /* NULL-terminated argv; run without a shell in /home/runner/app */
-    const char *run_command;     /* the same as a command line, for people and for the API's run_command */
-    const char *entry;           /* the file that is opened first: "main.py" */
-    uint16_t port;               /* the run command listens there by default; PORT */
-    struct rp_limits limits;         /* of `user`, with the burst of the first seconds */
+    const char *const *run;  /* NULL-terminated argv; run without a shell in /home/runner/app */
+    const char *run_command; /* the same as a command line, for people and for the API's run_command */
+    const char *entry;       /* the file that is opened first: "main.py" */
+    uint16_t port;           /* the run command listens there by default; PORT */
+    struct rp_limits limits; /* of `user`, with the burst of the first seconds */
     struct rp_limits install_limits; /* of RP_STEP_INSTALL */
     uint32_t install_timeout;        /* seconds, for all steps together */
 
     enum rp_manager manager;
-    const char *manifest;          /* "requirements.txt", or NULL without a manager */
-    const char *manifest_base;     /* JSON object that a package.json starts from, or NULL */
+    const char *manifest;      /* "requirements.txt", or NULL without a manager */
+    const char *manifest_base; /* JSON object that a package.json starts from, or NULL */
     const struct rp_stack_step *steps;
     size_t step_count;
     const struct rp_stack_watched *watched;

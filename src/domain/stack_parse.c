@@ -167,7 +167,7 @@ static int get_manager(struct parse *p, json_t *root, struct rp_stack *s, struct
     int r = rp_json_get_object(root, "", "manager", &manager, err);
     if (r <= 0)
         return r;
-    const char *kind;
+    const char *kind = "";
     if (rp_json_only_keys(manager, "/manager", keys, err) < 0 ||
         rp_stack_get_string(p->arena, manager, "/manager", "kind", 32, &kind, err) < 0 ||
         get_path(p, manager, "/manager", "manifest", &s->manifest, err) < 0 ||
@@ -236,7 +236,8 @@ static int get_watched(struct parse *p, json_t *install, struct rp_stack *s, str
         snprintf(at, sizeof(at), "/install/watched/%zu", i);
         if (!json_is_object(item))
             return rp_error_field(err, at, "must be an object");
-        if (rp_json_only_keys(item, at, keys, err) < 0 || get_path(p, item, at, "path", &list[i].path, err) < 0 ||
+        if (rp_json_only_keys(item, at, keys, err) < 0 ||
+            get_path(p, item, at, "path", &list[i].path, err) < 0 ||
             rp_json_get_bool(item, at, "content", &list[i].content, err) < 0)
             return -1;
         s->watched_count++;
@@ -311,8 +312,9 @@ static int get_env(struct parse *p, json_t *root, struct rp_stack *s, struct rp_
         char at[128];
         rp_json_pointer(at, sizeof(at), "/env", key);
         if (!variable_valid(key) || strcmp(key, "PORT") == 0)
-            return rp_error_field(err, at, "\"%.60s\" is not the name of a variable that a stack may set", key);
-        const char *value;
+            return rp_error_field(err, at, "\"%.60s\" is not the name of a variable that a stack may set",
+                                  key);
+        const char *value = "";
         if (rp_stack_get_string(p->arena, env, "/env", key, 4096, &value, err) < 0)
             return -1;
         list[n++] = rp_arena_printf(p->arena, "%s=%s", key, value);
@@ -352,8 +354,9 @@ static int get_template(struct parse *p, json_t *item, const char *pointer, cons
         return -1;
     for (size_t i = 0; i < ret->file_count; i++)
         if (s->manifest && strcmp(ret->files[i].path, s->manifest) == 0)
-            return rp_error_set(err, RP_ERROR_INVALID, "\"%s/%s\": the manifest is written from the dependencies",
-                                shown, s->manifest);
+            return rp_error_set(err, RP_ERROR_INVALID,
+                                "\"%s/%s\": the manifest is written from the dependencies", shown,
+                                s->manifest);
     return 0;
 }
 
@@ -431,9 +434,9 @@ static int get_environment(struct parse *p, json_t *root, struct rp_stack *s, st
 
 static int parse_root(struct parse *p, json_t *root, struct rp_stack *s, struct rp_error *err)
 {
-    static const char *const keys[] = {"title",     "icon",         "summary", "versions",    "environment",
-                                       "entry",     "port",         "run",     "limits",      "manager",
-                                       "install",   "env",          "templates", "associations", NULL};
+    static const char *const keys[] = {"title",   "icon", "summary",   "versions",     "environment",
+                                       "entry",   "port", "run",       "limits",       "manager",
+                                       "install", "env",  "templates", "associations", NULL};
     int64_t port = 8000;
     s->name = rp_arena_str(p->arena, rp_str_of(p->name));
     if (rp_json_only_keys(root, "", keys, err) < 0 ||

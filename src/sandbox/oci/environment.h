@@ -1,10 +1,11 @@
 /*
- * environment.h: the built environments on this machine, as the OCI driver looks them up. Blocking; any thread.
+ * environment.h: the built environments on this machine, as the OCI driver looks them up. Blocking; any
+ * thread.
  *
  * ENVIRONMENTS_DIR/layers/HASH/ is a layer (a directory tree, owned as inside: uid 0 …, never changed once it
- * is there); ENVIRONMENTS_DIR/HASH.json says that it is complete and which layers are below it. The manifest is
- * written last, with fsync and rename, so a layer without one is a build that was interrupted. Built by `repld
- * stack build` (environment_build.h) while nothing else writes there.
+ * is there); ENVIRONMENTS_DIR/HASH.json says that it is complete and which layers are below it. The manifest
+ * is written last, with fsync and rename, so a layer without one is a build that was interrupted. Built by
+ * `repld stack build` (environment_build.h) while nothing else writes there.
  */
 #ifndef RP_SANDBOX_OCI_ENVIRONMENT_H
 #define RP_SANDBOX_OCI_ENVIRONMENT_H
@@ -25,17 +26,18 @@ struct rp_environment {
 };
 
 /*
- * RP_ERROR_ENVIRONMENT, with the command that builds it, when it is not built or not whole. hash: 64 lower-case
- * hexadecimal digits, else RP_ERROR_INVALID (it comes from the gateway, which is not trusted).
+ * RP_ERROR_ENVIRONMENT, with the command that builds it, when it is not built or not whole. hash: 64
+ * lower-case hexadecimal digits, else RP_ERROR_INVALID (it comes from the gateway, which is not trusted).
  */
 int rp_environment_find(const char *environments_dir, const char *hash, struct rp_environment *ret,
                         struct rp_error *err) RP_MUST_CHECK;
 
 /*
- * Writes the host's layer, which goes above an environment's layers (first in lowerdir=): /etc/resolv.conf with
- * `resolver`, /etc/hosts, /etc/hostname, and where set the CA bundle (RP_SANDBOX_CA_BUNDLE) and
- * the mirror settings of pip, npm and git. Called by the driver when it opens; `dir` is made, and what is in it is
- * replaced file by file, atomically, so that sandboxes of an earlier server see whole files. Owned by uid 0.
+ * Writes the host's layer, which goes above an environment's layers (first in lowerdir=): /etc/resolv.conf
+ * with `resolver`, /etc/hosts, /etc/hostname, and where set the CA bundle (RP_SANDBOX_CA_BUNDLE) and the
+ * mirror settings of pip, npm and git. Called by the driver when it opens; `dir` is made, and what is in it
+ * is replaced file by file, atomically, so that sandboxes of an earlier server see whole files. Owned by uid
+ * 0.
  */
 int rp_environment_host_layer_write(const char *dir, const struct rp_settings *settings, const char *resolver,
                                     struct rp_error *err) RP_MUST_CHECK;

@@ -107,8 +107,8 @@ static int sync_path(const char *path, struct rp_error *err)
 /* ---- one layer, in the forked process ---- */
 
 /*
- * Sandboxes have no_new_privs and nosuid; a set-uid program would only be a program that fails. nftw has no context
- * argument, and this runs in a process that does nothing else.
+ * Sandboxes have no_new_privs and nosuid; a set-uid program would only be a program that fails. nftw has no
+ * context argument, and this runs in a process that does nothing else.
  */
 static int drop_setuid(const char *path, const struct stat *st, int type, struct FTW *at)
 {
@@ -123,7 +123,8 @@ static int build_in_namespace(struct rp_environment_job *job, struct rp_error *e
         return rp_error_errno(err, RP_ERROR_INTERNAL, errno, "make a mount namespace (this needs root)");
     umask(022);
     if (strcmp(job->recipe->provider, "debian") != 0)
-        return rp_error_set(err, RP_ERROR_NOT_SUPPORTED, "no builder for the provider \"%s\"", job->recipe->provider);
+        return rp_error_set(err, RP_ERROR_NOT_SUPPORTED, "no builder for the provider \"%s\"",
+                            job->recipe->provider);
     if (rp_environment_debian(job, err) < 0)
         return -1;
     if (nftw(job->part, drop_setuid, 64, FTW_PHYS | FTW_MOUNT) != 0)
@@ -175,7 +176,8 @@ static int run_job(struct rp_environment_job *job, struct rp_error *err)
 
 /* ---- the record of a finished layer ---- */
 
-static int write_manifest(const struct rp_environment_build *b, const struct rp_recipe *recipe, struct rp_error *err)
+static int write_manifest(const struct rp_environment_build *b, const struct rp_recipe *recipe,
+                          struct rp_error *err)
 {
     struct rp_buf text;
     rp_buf_init(&text, 64 * 1024);
@@ -233,7 +235,8 @@ static int prepare(struct rp_environment_job *job, struct rp_error *err)
     return job->recipe->base ? make_dir(job->merged, 0755, err) : 0;
 }
 
-static int build_layer(const struct rp_environment_build *b, const struct rp_recipe *recipe, struct rp_error *err)
+static int build_layer(const struct rp_environment_build *b, const struct rp_recipe *recipe,
+                       struct rp_error *err)
 {
     _cleanup_free_ char *layer = rp_asprintf("%s/layers/%s", b->environments_dir, recipe->hash);
     _cleanup_free_ char *part = rp_asprintf("%s.part", layer);
@@ -288,7 +291,8 @@ static int take_lock(const struct rp_environment_build *b, struct rp_error *err)
     return RP_STEAL_FD(fd);
 }
 
-static int build_missing(const struct rp_environment_build *b, const struct rp_recipe *recipe, struct rp_error *err)
+static int build_missing(const struct rp_environment_build *b, const struct rp_recipe *recipe,
+                         struct rp_error *err)
 {
     if (rp_environment_built(b->environments_dir, recipe))
         return 0;
@@ -297,13 +301,15 @@ static int build_missing(const struct rp_environment_build *b, const struct rp_r
     return build_layer(b, recipe, err) < 0 ? -1 : 1;
 }
 
-int rp_environment_build(const struct rp_environment_build *b, const struct rp_recipe *recipe, struct rp_error *err)
+int rp_environment_build(const struct rp_environment_build *b, const struct rp_recipe *recipe,
+                         struct rp_error *err)
 {
     if (rp_environment_built(b->environments_dir, recipe))
         return 0;
     _cleanup_free_ char *layers = rp_asprintf("%s/layers", b->environments_dir);
     _cleanup_free_ char *log = rp_asprintf("%s/log", b->environments_dir);
-    if (make_path(b->environments_dir, err) < 0 || make_dir(layers, 0755, err) < 0 || make_dir(log, 0755, err) < 0)
+    if (make_path(b->environments_dir, err) < 0 || make_dir(layers, 0755, err) < 0 ||
+        make_dir(log, 0755, err) < 0)
         return -1;
     _cleanup_close_ int lock = take_lock(b, err);
     if (lock < 0)

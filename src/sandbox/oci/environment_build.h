@@ -1,6 +1,6 @@
 /*
- * environment_build.h: builds the layers of an environment from their recipes. For `repld stack build`, as root,
- * from a process with one thread (it forks).
+ * environment_build.h: builds the layers of an environment from their recipes. For `repld stack build`, as
+ * root, from a process with one thread (it forks).
  *
  * The debian provider: a base layer by mmdebstrap; a layer above it by apt in an overlay, of which the upper
  * directory is kept. All in a mount namespace of its own, so that nothing stays mounted whatever happens. A
@@ -29,8 +29,8 @@ struct rp_environment_build {
 bool rp_environment_built(const char *environments_dir, const struct rp_recipe *recipe);
 
 /*
- * Builds the recipe's layer and those below that are missing. 1 when something was built, 0 when all was there.
- * On failure the error has the last lines of the tool's output; the whole of it is in
+ * Builds the recipe's layer and those below that are missing. 1 when something was built, 0 when all was
+ * there. On failure the error has the last lines of the tool's output; the whole of it is in
  * ENVIRONMENTS_DIR/log/NAME.log.
  */
 int rp_environment_build(const struct rp_environment_build *b, const struct rp_recipe *recipe,

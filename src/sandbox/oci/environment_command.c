@@ -23,7 +23,7 @@ void rp_environment_step(struct rp_environment_job *job, const char *step, unsig
 static void execute(const char *const *argv, const char *const *env, int out, int errors)
 {
     int null = open("/dev/null", O_RDONLY);
-    if (null < 0 || dup2(null, 0) < 0 || dup2(out, 1) < 0 || dup2(errors, 2) < 0)
+    if (!argv[0] || null < 0 || dup2(null, 0) < 0 || dup2(out, 1) < 0 || dup2(errors, 2) < 0)
         _exit(126);
     /* a tool must not see the descriptors of whoever called us, but the lock, which it keeps held */
     signal(SIGPIPE, SIG_DFL);

@@ -19,7 +19,8 @@ static bool add_source(struct rp_buf *out, const char *uri, const char *suite, c
     return rp_buf_printf(out, "deb%s %s %s%s main\n", signed_by, uri, suite, suffix);
 }
 
-/* "http://host/debian" → the suite, its updates, and the security archive that stands beside it by convention. */
+/* "http://host/debian" → the suite, its updates, and the security archive that stands beside it by
+ * convention. */
 static bool add_mirror(struct rp_buf *out, const char *mirror, const char *suite)
 {
     size_t n = strlen(mirror);
@@ -35,8 +36,8 @@ static bool add_mirror(struct rp_buf *out, const char *mirror, const char *suite
 }
 
 /*
- * The host's own archives of Debian. Where the host runs another suite its mirror is taken all the same. `listing`
- * has a line "URI|RELEASE|ORIGIN" for each.
+ * The host's own archives of Debian. Where the host runs another suite its mirror is taken all the same.
+ * `listing` has a line "URI|RELEASE|ORIGIN" for each.
  */
 static bool add_host_sources(struct rp_buf *out, struct rp_str listing, const char *suite)
 {
@@ -64,10 +65,12 @@ static bool add_host_sources(struct rp_buf *out, struct rp_str listing, const ch
     return ok && (found || add_mirror(out, other[0] ? other : DEFAULT_MIRROR, suite));
 }
 
-int rp_environment_debian_sources(const char *mirror, const char *suite, struct rp_buf *out, struct rp_error *err)
+int rp_environment_debian_sources(const char *mirror, const char *suite, struct rp_buf *out,
+                                  struct rp_error *err)
 {
-    static const char *const argv[] = {"apt-get", "indextargets", "--format",
-                                       "$(REPO_URI)|$(RELEASE)|$(ORIGIN)", "Created-By: Packages", NULL};
+    static const char *const argv[] = {
+        "apt-get", "indextargets", "--format", "$(REPO_URI)|$(RELEASE)|$(ORIGIN)", "Created-By: Packages",
+        NULL};
     bool ok;
     if (mirror && *mirror) {
         ok = add_mirror(out, mirror, suite);
@@ -125,7 +128,8 @@ static bool mmdebstrap_line(struct rp_environment_job *job, char *line)
     return true;
 }
 
-static int build_base(struct rp_environment_job *job, const char *sources, const char *config, struct rp_error *err)
+static int build_base(struct rp_environment_job *job, const char *sources, const char *config,
+                      struct rp_error *err)
 {
     const struct rp_recipe *r = job->recipe;
     const char *argv[ARGUMENTS_MAX];
@@ -153,19 +157,28 @@ static int build_base(struct rp_environment_job *job, const char *sources, const
 /* The user that everything runs as, and the places where sandboxes mount things. */
 static int furnish_base(struct rp_environment_job *job, struct rp_error *err)
 {
-    const char *const user[] = {"chroot",  job->part,        "useradd", "--uid",       "1000",   "--user-group",
-                                "--shell", "/bin/bash",      "--home-dir", "/home/runner", "--create-home", "runner",
-                                NULL};
+    const char *const user[] = {"chroot",        job->part, "useradd",   "--uid",      "1000",
+                                "--user-group",  "--shell", "/bin/bash", "--home-dir", "/home/runner",
+                                "--create-home", "runner",  NULL};
     if (rp_environment_command(job, user, NULL, NULL, err) < 0)
         return -1;
     static const struct {
         const char *path;
         unsigned mode, owner;
     } folders[] = {
-        {"home/runner", 0755, 1000},  {"home/runner/app", 0755, 1000}, {"home/runner/.local", 0755, 1000},
-        {"home/runner/.cache", 0755, 1000}, {"proc", 0555, 0}, {"sys", 0555, 0}, {"dev", 0755, 0},
-        {"dev/shm", 01777, 0},        {"dev/pts", 0755, 0}, {"dev/mqueue", 01777, 0}, {"run", 0755, 0},
-        {"tmp", 01777, 0},            {"var/tmp", 01777, 0},
+        {"home/runner", 0755, 1000},
+        {"home/runner/app", 0755, 1000},
+        {"home/runner/.local", 0755, 1000},
+        {"home/runner/.cache", 0755, 1000},
+        {"proc", 0555, 0},
+        {"sys", 0555, 0},
+        {"dev", 0755, 0},
+        {"dev/shm", 01777, 0},
+        {"dev/pts", 0755, 0},
+        {"dev/mqueue", 01777, 0},
+        {"run", 0755, 0},
+        {"tmp", 01777, 0},
+        {"var/tmp", 01777, 0},
     };
     for (size_t i = 0; i < RP_ARRAY_SIZE(folders); i++) {
         _cleanup_free_ char *path = rp_asprintf("%s/%s", job->part, folders[i].path);
@@ -198,7 +211,8 @@ static int mount_in(struct rp_environment_job *job, const char *source, const ch
 {
     _cleanup_free_ char *path = rp_asprintf("%s%s", job->merged, at);
     if (mount(source, path, type, flags, data) < 0)
-        return rp_error_errno(err, RP_ERROR_INTERNAL, errno, "mount %s at \"%s\"", type ? type : source, path);
+        return rp_error_errno(err, RP_ERROR_INTERNAL, errno, "mount %s at \"%s\"", type ? type : source,
+                              path);
     return 0;
 }
 
@@ -229,7 +243,8 @@ static int mount_system(struct rp_environment_job *job, struct rp_error *err)
     _cleanup_free_ char *partial = rp_asprintf("%s/partial", archives);
     _cleanup_free_ char *lists = rp_asprintf("%s/var/lib/apt/lists/partial", job->merged);
     _cleanup_free_ char *log = rp_asprintf("%s/var/log/apt", job->merged);
-    if (mkdir(archives, 0755) < 0 || mkdir(partial, 0700) < 0 || mkdir(lists, 0700) < 0 || mkdir(log, 0755) < 0)
+    if (mkdir(archives, 0755) < 0 || mkdir(partial, 0700) < 0 || mkdir(lists, 0700) < 0 ||
+        mkdir(log, 0755) < 0)
         return rp_error_errno(err, RP_ERROR_INTERNAL, errno, "make \"%s\"", partial);
     if (mount_in(job, "proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL, err) < 0)
         return -1;
@@ -242,18 +257,21 @@ static int mount_overlay(struct rp_environment_job *job, struct rp_error *err)
     rp_buf_init(&options, 4000);
     bool ok = true;
     for (const struct rp_recipe *below = job->recipe->base; below; below = below->base)
-        ok = ok && rp_buf_printf(&options, "%s%s/layers/%s", options.length ? ":" : "lowerdir=",
-                                 job->options->environments_dir, below->hash);
+        ok = ok &&
+             rp_buf_printf(&options, "%s%s/layers/%s",
+                           options.length ? ":" : "lowerdir=", job->options->environments_dir, below->hash);
     /* nothing that only this mount could understand may end up in the layer */
-    ok = ok && rp_buf_printf(&options, ",upperdir=%s,workdir=%s/overlay,redirect_dir=off,metacopy=off,index=off",
-                             job->part, job->work) &&
+    ok = ok &&
+         rp_buf_printf(&options, ",upperdir=%s,workdir=%s/overlay,redirect_dir=off,metacopy=off,index=off",
+                       job->part, job->work) &&
          rp_buf_append(&options, "", 1);
     int r = 0;
     if (!ok)
         r = rp_error_set(err, RP_ERROR_ENVIRONMENT, "the path of the environments is too long");
     else if (mount("overlay", job->merged, "overlay", 0, options.data) < 0)
         r = rp_error_errno(err, RP_ERROR_ENVIRONMENT, errno,
-                           "mount an overlay in \"%s\" (overlayfs wants ext4, xfs or btrfs below it)", job->work);
+                           "mount an overlay in \"%s\" (overlayfs wants ext4, xfs or btrfs below it)",
+                           job->work);
     rp_buf_done(&options);
     return r;
 }
@@ -264,7 +282,8 @@ static int write_apt_config(struct rp_environment_job *job, const char *sources,
 {
     bool ok = rp_buf_printf(config,
                             "Dir \"%s\";\nDPkg::Chroot-Directory \"%s\";\n"
-                            "APT::Update::Error-Mode \"any\";\nDir::Etc::sourcelist \"%s\";\nDir::Etc::sourceparts \"/dev/null\";\n"
+                            "APT::Update::Error-Mode \"any\";\nDir::Etc::sourcelist "
+                            "\"%s\";\nDir::Etc::sourceparts \"/dev/null\";\n"
                             "APT::Sandbox::User \"root\";\nAPT::Status-Fd \"1\";\nDpkg::Use-Pty \"false\";\n"
                             "APT::Get::Assume-Yes \"true\";\n",
                             job->merged, job->merged, sources);
@@ -287,8 +306,10 @@ static int write_excludes(struct rp_environment_job *job, struct rp_error *err)
 static int build_above(struct rp_environment_job *job, const char *config_path, struct rp_error *err)
 {
     _cleanup_free_ char *apt_config = rp_asprintf("APT_CONFIG=%s", config_path);
-    const char *const env[] = {apt_config, "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-                               "LC_ALL=C.UTF-8", "DEBIAN_FRONTEND=noninteractive", "HOME=/root", NULL};
+    const char *const env[] = {
+        apt_config,       "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "LC_ALL=C.UTF-8", "DEBIAN_FRONTEND=noninteractive",
+        "HOME=/root",     NULL};
     static const char *const update[] = {"apt-get", "update", NULL};
     const char *install[ARGUMENTS_MAX] = {"apt-get", "install", "--no-remove"};
     size_t n = 3;
@@ -297,7 +318,8 @@ static int build_above(struct rp_environment_job *job, const char *config_path, 
     rp_environment_step(job, "reading package lists", 2);
     /* a package must not start a service in here */
     if (write_excludes(job, err) < 0 ||
-        rp_environment_put(job->merged, "usr/sbin/policy-rc.d", RP_STR("#!/bin/sh\nexit 101\n"), 0755, err) < 0 ||
+        rp_environment_put(job->merged, "usr/sbin/policy-rc.d", RP_STR("#!/bin/sh\nexit 101\n"), 0755, err) <
+            0 ||
         rp_environment_command(job, update, env, NULL, err) < 0)
         return -1;
     if (job->recipe->packages[0] && rp_environment_command(job, install, env, apt_line, err) < 0)
@@ -311,10 +333,23 @@ static int build_above(struct rp_environment_job *job, const char *config_path, 
 static void clean(struct rp_environment_job *job)
 {
     static const char *const patterns[] = {
-        "etc/apt/apt.conf.d/99mmdebstrap", "etc/apt/sources.list", "etc/apt/sources.list.d/*",
-        "etc/dpkg/dpkg.cfg.d/99mmdebstrap", "etc/dpkg/dpkg.cfg.d/repld", "usr/sbin/policy-rc.d",
-        "var/lib/apt/lists/*_*", "var/cache/apt/*.bin", "var/cache/debconf/*-old", "var/lib/dpkg/*-old",
-        "var/log/*.log", "var/log/apt/*", "dev/*", "etc/*-", "root/.[bc]*", "etc/resolv.conf", "etc/hostname",
+        "etc/apt/apt.conf.d/99mmdebstrap",
+        "etc/apt/sources.list",
+        "etc/apt/sources.list.d/*",
+        "etc/dpkg/dpkg.cfg.d/99mmdebstrap",
+        "etc/dpkg/dpkg.cfg.d/repld",
+        "usr/sbin/policy-rc.d",
+        "var/lib/apt/lists/*_*",
+        "var/cache/apt/*.bin",
+        "var/cache/debconf/*-old",
+        "var/lib/dpkg/*-old",
+        "var/log/*.log",
+        "var/log/apt/*",
+        "dev/*",
+        "etc/*-",
+        "root/.[bc]*",
+        "etc/resolv.conf",
+        "etc/hostname",
         "etc/machine-id",
     };
     for (size_t i = 0; i < RP_ARRAY_SIZE(patterns); i++) {

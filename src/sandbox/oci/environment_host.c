@@ -47,8 +47,8 @@ static bool same_content(const char *path, struct rp_str content)
 }
 
 /*
- * Sandboxes that live on have this directory mounted: a file is replaced as a whole, and only when it is another
- * one than before.
+ * Sandboxes that live on have this directory mounted: a file is replaced as a whole, and only when it is
+ * another one than before.
  */
 static int put(const char *dir, const char *name, struct rp_str content, struct rp_error *err)
 {
@@ -103,7 +103,8 @@ static int put_ca_bundle(const char *dir, const struct rp_settings *settings, st
     if (given(settings->ca_bundle)) {
         r = read_all(settings->ca_bundle, &bundle, err);
         if (r == 0 && !memmem(bundle.data, bundle.length, "-----BEGIN", 10))
-            r = rp_error_set(err, RP_ERROR_INVALID, "\"%s\" has no certificate in PEM form", settings->ca_bundle);
+            r = rp_error_set(err, RP_ERROR_INVALID, "\"%s\" has no certificate in PEM form",
+                             settings->ca_bundle);
         if (r < 0)
             rp_error_prefix(err, "the setting ca-bundle");
     }
@@ -113,8 +114,8 @@ static int put_ca_bundle(const char *dir, const struct rp_settings *settings, st
     return r;
 }
 
-/* The same settings as rp_stack_host_env's variables, for programs that were started with an environment of their
- * own. */
+/* The same settings as rp_stack_host_env's variables, for programs that were started with an environment of
+ * their own. */
 static int put_tools(const char *dir, const struct rp_settings *settings, struct rp_error *err)
 {
     struct rp_buf pip, npm, git;

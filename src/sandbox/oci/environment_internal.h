@@ -1,6 +1,6 @@
 /*
- * environment_internal.h: what the files of the environment builder share: one build's state, and its tools. Nobody
- * else includes it.
+ * environment_internal.h: what the files of the environment builder share: one build's state, and its tools.
+ * Nobody else includes it.
  */
 #ifndef RP_SANDBOX_OCI_ENVIRONMENT_INTERNAL_H
 #define RP_SANDBOX_OCI_ENVIRONMENT_INTERNAL_H
@@ -12,10 +12,10 @@
 struct rp_environment_job {
     const struct rp_environment_build *options;
     const struct rp_recipe *recipe;
-    char *part;  /* layers/HASH.part: the layer's content so far */
-    char *work;  /* layers/HASH.work: overlay's work directory, and scratch files */
+    char *part;   /* layers/HASH.part: the layer's content so far */
+    char *work;   /* layers/HASH.work: overlay's work directory, and scratch files */
     char *merged; /* where the whole system is seen: part itself for a base, else the overlay */
-    int log;     /* descriptor of log/NAME.log */
+    int log;      /* descriptor of log/NAME.log */
     uint64_t started_ns;
     char step[64];
     unsigned percent;
@@ -25,15 +25,16 @@ struct rp_environment_job {
 void rp_environment_step(struct rp_environment_job *job, const char *step, unsigned percent);
 
 /*
- * Runs argv (found in PATH; stdin empty; stdout and stderr go to the log) and waits. Each line of its output is
- * passed to on_line (may be NULL; without its newline), which returns false to keep it out of the log. The error of
- * a command that fails has the last lines that were logged.
+ * Runs argv (found in PATH; stdin empty; stdout and stderr go to the log) and waits. Each line of its output
+ * is passed to on_line (may be NULL; without its newline), which returns false to keep it out of the log. The
+ * error of a command that fails has the last lines that were logged.
  */
 int rp_environment_command(struct rp_environment_job *job, const char *const *argv, const char *const *env,
                            bool (*on_line)(struct rp_environment_job *job, char *line),
                            struct rp_error *err) RP_MUST_CHECK;
 /* The same, and what it prints to stdout is appended to out instead; not logged. */
-int rp_environment_command_output(const char *const *argv, struct rp_buf *out, struct rp_error *err) RP_MUST_CHECK;
+int rp_environment_command_output(const char *const *argv, struct rp_buf *out,
+                                  struct rp_error *err) RP_MUST_CHECK;
 
 /* The debian provider. Fills job->part. */
 int rp_environment_debian(struct rp_environment_job *job, struct rp_error *err) RP_MUST_CHECK;

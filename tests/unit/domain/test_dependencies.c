@@ -6,7 +6,9 @@
 
 static const struct rp_stack_template plain = {.name = "plain", .when = (const char *const[]){NULL}};
 static const struct rp_stack_template templates[] = {
-    {.name = "fastapi", .when = (const char *const[]){"fastapi", "uvicorn", NULL}, .run_command = "uvicorn main:app"},
+    {.name = "fastapi",
+     .when = (const char *const[]){"fastapi", "uvicorn", NULL},
+     .run_command = "uvicorn main:app"},
     {.name = "plain", .when = (const char *const[]){NULL}},
 };
 static const struct rp_stack python = {.name = "python",
@@ -17,7 +19,8 @@ static const struct rp_stack python = {.name = "python",
 static const struct rp_stack node = {.name = "node",
                                      .manager = RP_MANAGER_NPM,
                                      .manifest = "package.json",
-                                     .manifest_base = "{\"version\":\"1.0.0\",\"type\":\"module\",\"main\":\"index.js\"}",
+                                     .manifest_base =
+                                         "{\"version\":\"1.0.0\",\"type\":\"module\",\"main\":\"index.js\"}",
                                      .templates = &plain,
                                      .template_count = 1};
 
@@ -66,7 +69,8 @@ static const char *const hostile[] = {
     "a\x7f",
     "\xc3\xa9",
     "\xff\xfe",
-    "\xe2\x80\xae" "evil",
+    "\xe2\x80\xae"
+    "evil",
     "==1.0 --hash=sha256:00",
     "1.0 ; python_version < '3'",
     "1.0 # comment",
@@ -112,10 +116,19 @@ static void hostile_is_refused(void **state)
 
 static void python_names(void **state)
 {
-    static const char *const good[] = {"fastapi", "Flask", "a", "9", "zope.interface", "ruamel.yaml.clib",
-                                       "backports.zoneinfo", "typing_extensions", "uvicorn[standard]",
-                                       "x[a,b-c,d_e]", "3to2"};
-    static const char *const bad[] = {"-a", "a-", ".a", "a.", "_a", "a_", "a[-]", "@scope/name", "a/b", "a[b][c]"};
+    static const char *const good[] = {"fastapi",
+                                       "Flask",
+                                       "a",
+                                       "9",
+                                       "zope.interface",
+                                       "ruamel.yaml.clib",
+                                       "backports.zoneinfo",
+                                       "typing_extensions",
+                                       "uvicorn[standard]",
+                                       "x[a,b-c,d_e]",
+                                       "3to2"};
+    static const char *const bad[] = {"-a", "a-",   ".a",          "a.",  "_a",
+                                      "a_", "a[-]", "@scope/name", "a/b", "a[b][c]"};
     for (size_t i = 0; i < RP_ARRAY_SIZE(good); i++)
         if (!rp_grammar_pip_name(rp_str_of(good[i])))
             fail_msg("%s", good[i]);
@@ -126,11 +139,12 @@ static void python_names(void **state)
 
 static void npm_names(void **state)
 {
-    static const char *const good[] = {"express", "JSONStream", "lodash.get", "@types/node", "@scope/a.b-c_d", "3d",
-                                       "a", "left-pad", "left_pad"};
-    static const char *const bad[] = {"@", "@/", "@a", "@a/", "@/a", "@a/b/c", "a/b", ".hidden", "_x", "-x",
-                                      "@-a/b", "@a/.b", "node_modules", "NODE_modules", "favicon.ico", "a~b",
-                                      "a(b)", "__proto__", "@a/../b"};
+    static const char *const good[] = {"express", "JSONStream", "lodash.get", "@types/node", "@scope/a.b-c_d",
+                                       "3d",      "a",          "left-pad",   "left_pad"};
+    static const char *const bad[] = {"@",      "@/",    "@a",           "@a/",          "@/a",
+                                      "@a/b/c", "a/b",   ".hidden",      "_x",           "-x",
+                                      "@-a/b",  "@a/.b", "node_modules", "NODE_modules", "favicon.ico",
+                                      "a~b",    "a(b)",  "__proto__",    "@a/../b"};
     for (size_t i = 0; i < RP_ARRAY_SIZE(good); i++)
         if (!rp_grammar_npm_name(rp_str_of(good[i])))
             fail_msg("%s", good[i]);
@@ -297,14 +311,15 @@ static void lengths_are_limited(void **state)
     assert_int_equal(
         rp_dependency_check_name(RP_MANAGER_NPM, (struct rp_str){name, RP_DEPENDENCY_NAME_MAX}, "", NULL), 0);
     assert_int_equal(
-        rp_dependency_check_name(RP_MANAGER_NPM, (struct rp_str){name, RP_DEPENDENCY_NAME_MAX + 1}, "", NULL), -1);
-    /* pip's gets "==" */
-    assert_int_equal(
-        rp_dependency_check_version(RP_MANAGER_PIP, (struct rp_str){version, RP_DEPENDENCY_VERSION_MAX - 2}, "", NULL),
-        0);
-    assert_int_equal(
-        rp_dependency_check_version(RP_MANAGER_PIP, (struct rp_str){version, RP_DEPENDENCY_VERSION_MAX - 1}, "", NULL),
+        rp_dependency_check_name(RP_MANAGER_NPM, (struct rp_str){name, RP_DEPENDENCY_NAME_MAX + 1}, "", NULL),
         -1);
+    /* pip's gets "==" */
+    assert_int_equal(rp_dependency_check_version(
+                         RP_MANAGER_PIP, (struct rp_str){version, RP_DEPENDENCY_VERSION_MAX - 2}, "", NULL),
+                     0);
+    assert_int_equal(rp_dependency_check_version(
+                         RP_MANAGER_PIP, (struct rp_str){version, RP_DEPENDENCY_VERSION_MAX - 1}, "", NULL),
+                     -1);
     assert_int_equal(rp_dependency_check_version(
                          RP_MANAGER_PIP, (struct rp_str){version, RP_DEPENDENCY_VERSION_MAX + 1}, "", NULL),
                      -1);
@@ -368,12 +383,13 @@ static void manifests_are_written(void **state)
                 "fastapi==0.110.0\nuvicorn[standard]==0.27.0\nhttpx\n");
     manifest_is(&python, "{}", "");
     manifest_is(&node, "{\"express\":\"^4.18.2\",\"@types/node\":\"\"}",
-                "{\n  \"name\": \"p1\",\n  \"version\": \"1.0.0\",\n  \"type\": \"module\",\n  \"main\": \"index.js\",\n"
+                "{\n  \"name\": \"p1\",\n  \"version\": \"1.0.0\",\n  \"type\": \"module\",\n  \"main\": "
+                "\"index.js\",\n"
                 "  \"dependencies\": {\n    \"express\": \"^4.18.2\",\n    \"@types/node\": \"*\"\n  }\n}\n");
 }
 
-static void edit_is(const struct rp_stack *stack, const char *before, const char *set, const char *const *remove,
-                    const char *after)
+static void edit_is(const struct rp_stack *stack, const char *before, const char *set,
+                    const char *const *remove, const char *after)
 {
     _cleanup_dependencies_ struct rp_dependencies d;
     struct rp_buf out;
@@ -408,8 +424,10 @@ static void requirements_are_edited(void **state)
 static void packages_are_edited(void **state)
 {
     static const char *const gone[] = {"old", NULL};
-    edit_is(&node, "{\"z\":1,\"dependencies\":{\"old\":\"1\",\"b\":\"1\"},\"devDependencies\":{\"c\":\"1\",\"old\":\"2\"},"
-                   "\"a\":[]}",
+    edit_is(&node,
+            "{\"z\":1,\"dependencies\":{\"old\":\"1\",\"b\":\"1\"},\"devDependencies\":{\"c\":\"1\",\"old\":"
+            "\"2\"},"
+            "\"a\":[]}",
             "{\"c\":\"^2\"}", gone,
             "{\n  \"z\": 1,\n  \"dependencies\": {\n    \"b\": \"1\",\n    \"c\": \"^2\"\n  },\n"
             "  \"devDependencies\": {},\n  \"a\": []\n}\n");
@@ -423,21 +441,23 @@ static void manifests_are_read(void **state)
 {
     _cleanup_dependencies_ struct rp_dependencies d;
     struct rp_error e;
-    assert_int_equal(rp_manifest_read(&python,
-                                      RP_STR("# c\na==1 # x\n-r other.txt\nb @ https://x/\n./c\nd >= 2 ; python_version "
-                                             "< \"3\"\nuvicorn[standard] >=1,<2\r\nA==3\n\\\n\n"),
-                                      &d, &e),
-                     0);
+    assert_int_equal(
+        rp_manifest_read(&python,
+                         RP_STR("# c\na==1 # x\n-r other.txt\nb @ https://x/\n./c\nd >= 2 ; python_version "
+                                "< \"3\"\nuvicorn[standard] >=1,<2\r\nA==3\n\\\n\n"),
+                         &d, &e),
+        0);
     assert_int_equal(d.count, 2);
     assert_string_equal(d.items[0].name, "a");
     assert_string_equal(d.items[0].version, "==1");
     assert_string_equal(d.items[1].name, "uvicorn[standard]");
     assert_string_equal(d.items[1].version, ">=1,<2");
     rp_dependencies_done(&d);
-    assert_int_equal(rp_manifest_read(&node,
-                                      RP_STR("{\"dependencies\":{\"a\":\"^1\",\"b\":\"file:../x\",\"c\":1,\"../d\":\"1\"}}"),
-                                      &d, &e),
-                     0);
+    assert_int_equal(
+        rp_manifest_read(
+            &node, RP_STR("{\"dependencies\":{\"a\":\"^1\",\"b\":\"file:../x\",\"c\":1,\"../d\":\"1\"}}"), &d,
+            &e),
+        0);
     assert_int_equal(d.count, 1);
     assert_string_equal(d.items[0].name, "a");
 }

@@ -1,4 +1,5 @@
-/* domain/stack: the shipped stacks load; what is wrong in a description is refused and named; a folder is enough. */
+/* domain/stack: the shipped stacks load; what is wrong in a description is refused and named; a folder is
+ * enough. */
 #include "../cmocka_all.h"
 
 #include <fcntl.h>
@@ -241,7 +242,8 @@ static void the_recipe_names_the_environment(void **state)
     assert_string_equal(rp_stacks_at(s, 0)->environment, first);
     rp_stacks_free(s);
 
-    put("_b/environment.json", "{\"provider\":\"debian\",\"suite\":\"bookworm\",\"packages\":[\"bash\",\"less\"]}");
+    put("_b/environment.json",
+        "{\"provider\":\"debian\",\"suite\":\"bookworm\",\"packages\":[\"bash\",\"less\"]}");
     s = load();
     assert_string_not_equal(rp_stacks_at(s, 0)->environment, first);
     rp_stacks_free(s);
@@ -335,7 +337,8 @@ static void shipped_stacks_load(void **state)
         }
     }
     _cleanup_dependencies_ struct rp_dependencies d;
-    assert_int_equal(rp_dependencies_parse_text(python, "{\"fastapi\":\"0.110.0\",\"uvicorn\":\"0.27.0\"}", &d, &e), 0);
+    assert_int_equal(
+        rp_dependencies_parse_text(python, "{\"fastapi\":\"0.110.0\",\"uvicorn\":\"0.27.0\"}", &d, &e), 0);
     assert_string_equal(rp_stack_template_for(python, &d)->run_command,
                         "uvicorn main:app --host 0.0.0.0 --port 8000");
     rp_stacks_free(s);

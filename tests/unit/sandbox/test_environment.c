@@ -1,4 +1,5 @@
-/* sandbox/oci/environment: only whole environments are found; the host's layer has what is set and nothing else. */
+/* sandbox/oci/environment: only whole environments are found; the host's layer has what is set and nothing
+ * else. */
 #include "../cmocka_all.h"
 
 #include <fcntl.h>
@@ -92,7 +93,12 @@ static void broken_ones_are_refused(void **state)
     put(HASH_A ".json", "{\"name\":\"tee\",\"layers\":[\"" HASH_A "\"]}");
     find_fails(HASH_A, RP_ERROR_ENVIRONMENT, "layers/" HASH_A);
     static const char *const malformed[] = {
-        "", "[]", "{\"layers\":[]}", "{\"layers\":[7]}", "{\"layers\":[\"../../../../etc\"]}", "{\"layers\":\"x\"}",
+        "",
+        "[]",
+        "{\"layers\":[]}",
+        "{\"layers\":[7]}",
+        "{\"layers\":[\"../../../../etc\"]}",
+        "{\"layers\":\"x\"}",
     };
     for (size_t i = 0; i < RP_ARRAY_SIZE(malformed); i++) {
         put(HASH_A ".json", malformed[i]);
@@ -105,8 +111,9 @@ static void broken_ones_are_refused(void **state)
 
 static void names_are_hashes(void **state)
 {
-    static const char *const bad[] = {"", "x", "../" HASH_A, HASH_A "a", "/etc/passwd",
-                                      "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"};
+    static const char *const bad[] = {
+        "",         "x",           "../" HASH_A,
+        HASH_A "a", "/etc/passwd", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"};
     for (size_t i = 0; i < RP_ARRAY_SIZE(bad); i++)
         find_fails(bad[i], RP_ERROR_INVALID, "64 hexadecimal");
 }

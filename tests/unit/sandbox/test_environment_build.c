@@ -1,6 +1,7 @@
 /*
- * sandbox/oci/environment_build: a build that fails, is interrupted or comes second leaves nothing half made and says
- * why. The tools are programs of the test's own in PATH; real builds are in tests/e2e/test_stack_command.py.
+ * sandbox/oci/environment_build: a build that fails, is interrupted or comes second leaves nothing half made
+ * and says why. The tools are programs of the test's own in PATH; real builds are in
+ * tests/e2e/test_stack_command.py.
  */
 #include "../cmocka_all.h"
 
@@ -61,7 +62,8 @@ static const struct rp_recipe recipe = {.hash = HASH_A,
 static int build(const struct rp_recipe *r, struct rp_error *err)
 {
     _cleanup_free_ char *dir = rp_asprintf("%s/deep/environments", root);
-    const struct rp_environment_build b = {.environments_dir = dir, .debian_mirror = "http://mirror.example/debian"};
+    const struct rp_environment_build b = {.environments_dir = dir,
+                                           .debian_mirror = "http://mirror.example/debian"};
     return rp_environment_build(&b, r, err);
 }
 
@@ -135,11 +137,11 @@ static void an_unknown_provider_is_refused(void **state)
 static void leftovers_are_removed(void **state)
 {
     struct rp_error e = {0};
-    assert_int_equal(rp_environment_put(root, "deep/environments/layers/" HASH_A ".part/usr/old", RP_STR("x"), 0644,
-                                        &e),
-                     0);
-    assert_int_equal(rp_environment_put(root, "deep/environments/layers/" HASH_A "/usr/old", RP_STR("x"), 0644, &e),
-                     0);
+    assert_int_equal(
+        rp_environment_put(root, "deep/environments/layers/" HASH_A ".part/usr/old", RP_STR("x"), 0644, &e),
+        0);
+    assert_int_equal(
+        rp_environment_put(root, "deep/environments/layers/" HASH_A "/usr/old", RP_STR("x"), 0644, &e), 0);
     tool("mmdebstrap", "exit 1");
     assert_int_equal(build(&recipe, &e), -1);
     nothing_is_left();
@@ -173,7 +175,8 @@ static void a_built_one_is_not_built_again(void **state)
 {
     struct rp_error e = {0};
     tool("mmdebstrap", "exit 1");
-    assert_int_equal(rp_environment_put(root, "deep/environments/layers/" HASH_A "/x", RP_STR(""), 0644, &e), 0);
+    assert_int_equal(rp_environment_put(root, "deep/environments/layers/" HASH_A "/x", RP_STR(""), 0644, &e),
+                     0);
     assert_int_equal(rp_environment_put(root, "deep/environments/" HASH_A ".json",
                                         RP_STR("{\"name\":\"_test\",\"layers\":[\"" HASH_A "\"]}"), 0644, &e),
                      0);
@@ -186,10 +189,10 @@ static void a_built_one_is_not_built_again(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        WITH_ROOT(a_failing_tool_is_quoted),     WITH_ROOT(a_missing_tool_is_named),
-        WITH_ROOT(a_killed_tool_is_a_failure),   WITH_ROOT(endless_output_is_no_burden),
+        WITH_ROOT(a_failing_tool_is_quoted),       WITH_ROOT(a_missing_tool_is_named),
+        WITH_ROOT(a_killed_tool_is_a_failure),     WITH_ROOT(endless_output_is_no_burden),
         WITH_ROOT(an_unknown_provider_is_refused), WITH_ROOT(leftovers_are_removed),
-        WITH_ROOT(a_second_build_waits),         WITH_ROOT(a_built_one_is_not_built_again),
+        WITH_ROOT(a_second_build_waits),           WITH_ROOT(a_built_one_is_not_built_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
