@@ -26,21 +26,23 @@ struct orchestrator {
     struct rp_timer *retry;
     struct rp_watch *signals;
     int signal_fd;
+    bool tried;
     struct rp_error last; /* why the backend does not open: told once */
 };
 
 /* A predecessor that was killed may have been starting a program: the copy of it that this program is until
- * it executes holds its locks a moment longer. */
+ * it executes holds its locks a moment longer. Only at first: later the gateway is waiting for answers. */
 static int open_backend(struct orchestrator *o, struct rp_error *err)
 {
-    int r;
-    for (unsigned waited = 0; (r = rp_backend_open(o->settings, &o->backend, err)) < 0;
-         waited += LOCKED_STEP_MS) {
-        if (!err || err->code != RP_ERROR_CONFLICT || waited >= LOCKED_MS)
+    for (unsigned waited = 0;; waited += LOCKED_STEP_MS) {
+        if (rp_backend_open(o->settings, &o->backend, err) == 0)
+            return 0;
+        if (o->tried || err->errno_value != EWOULDBLOCK || waited >= LOCKED_MS)
             break;
         nanosleep(&(struct timespec){.tv_nsec = LOCKED_STEP_MS * 1000000L}, NULL);
     }
-    return r;
+    o->tried = true;
+    return -1;
 }
 
 static int open_lifecycle(struct orchestrator *o, struct rp_error *err)

@@ -6,6 +6,7 @@ the plug and to see that nothing is left behind.
 import contextlib
 import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -29,6 +30,13 @@ def free_port():
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         return s.getsockname()[1]
+
+
+def free_network():
+    """A /16 that no interface of this machine is in, so that test runs side by side do not collide."""
+    addresses = subprocess.run(["ip", "-4", "-oneline", "address"], stdout=subprocess.PIPE, text=True, check=True).stdout
+    used = {int(n) for n in re.findall(r" 100\.(\d+)\.", addresses)}
+    return f"100.{random.choice([n for n in range(64, 127) if n not in used])}.0.0/16"
 
 
 def wait_for(what, timeout=30, interval=0.05):
@@ -77,7 +85,6 @@ class Failure(AssertionError):
 class Server:
     """One `repld serve` with a data directory of its own. Settings are its flags: idle_timeout=5 is --idle-timeout 5."""
 
-    _networks = iter(range(80, 127))
 
     def __init__(self, binary=None, env=None, **settings):
         self.binary = binary or os.path.join(BUILD, "repld")
@@ -91,7 +98,7 @@ class Server:
         self.settings = {
             "listen": f"127.0.0.1:{self.port}", "data_dir": self.data, "runtime_dir": self.runtime,
             "environments_dir": ENVIRONMENTS, "stacks_dir": os.path.join(ROOT, "stacks"),
-            "sandbox_network": f"100.{next(Server._networks)}.0.0/16",
+            "sandbox_network": free_network(),
             "cgroup_root": os.path.basename(self.runtime),
         }
         bundle = self.env.get("REPLD_CA_BUNDLE") or self.env.get("SSL_CERT_FILE")
