@@ -194,6 +194,11 @@ class Server:
             for m in sorted((m for m in mounts if m == directory or m.startswith(directory + "/")), reverse=True):
                 subprocess.run(["umount", "-l", m], check=False)
             shutil.rmtree(directory, ignore_errors=True)
+        # The firewall's table is named after the runtime directory (docs/internals/network.md).
+        tag = 2166136261
+        for byte in self.runtime.encode():
+            tag = (tag ^ byte) * 16777619 & 0xffffffff
+        subprocess.run(["nft", "delete", "table", "ip", f"repld_{tag:08x}"], check=False, stderr=subprocess.DEVNULL)
 
     def traces(self):
         """What is left of sandboxes: cgroups (and so processes), sandbox directories."""
