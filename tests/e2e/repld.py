@@ -176,16 +176,17 @@ class Server:
 
     def close(self):
         """Deletes every project, stops the server, removes the data; then nothing of it may be left on the machine."""
-        left = []
+        left, log = [], ""
         try:
             if self.process and self.process.poll() is None:
                 for p in self.projects():
                     self.http.delete(f"{self.url}/api/v1/projects/{p['id']}", timeout=60)
                 self.stop()
             left = self.traces()
+            log = self.log_tail()
         finally:
             self.remove()
-        assert not left, f"left behind: {left}\n{self.log_tail()}"
+        assert not left, f"left behind: {left}\n{log}"
 
     def remove(self):
         for directory in (self.runtime, self.data):
@@ -199,6 +200,10 @@ class Server:
         for byte in self.runtime.encode():
             tag = (tag ^ byte) * 16777619 & 0xffffffff
         subprocess.run(["nft", "delete", "table", "ip", f"repld_{tag:08x}"], check=False, stderr=subprocess.DEVNULL)
+        for base in cgroup_roots():  # what is left of it is empty, else the kernel refuses
+            for parent, _, _ in os.walk(os.path.join(base, self.settings["cgroup_root"]), topdown=False):
+                with contextlib.suppress(OSError):
+                    os.rmdir(parent)
 
     def traces(self):
         """What is left of sandboxes: cgroups (and so processes), sandbox directories."""
