@@ -84,6 +84,8 @@ struct rp_listener {
     void *ctx;
 };
 
+struct rp_update;
+
 struct rp_project {
     unsigned references;
     struct rp_projects *all;
@@ -133,6 +135,8 @@ struct rp_project {
 
     bool saving, save_again;
     struct waiters save_waiters, save_next_waiters;
+
+    struct rp_update *updates; /* of its settings; the first one is under way */
 
     struct rp_listener *listeners;
     unsigned listener_count;

@@ -8,26 +8,31 @@
 #include "base/log.h"
 #include "domain/project_internal.h"
 
-enum { ATTEMPTS_MAX = 8 };
-
-struct update {
+/* One at a time a project: each is applied on top of the one before. */
+struct rp_update {
+    struct rp_update *next;
     struct rp_project *p;
     struct rp_project_input input;
     struct rp_project_record record; /* as it will be */
     uint64_t expected;
-    unsigned attempts;
     unsigned effects; /* under way */
     rp_project_fn *fn;
     void *ctx;
 };
 
-static void update_end(struct update *u, const struct rp_error *err)
+static void update_begin(struct rp_update *u);
+
+static void update_end(struct rp_update *u, const struct rp_error *err)
 {
+    struct rp_update *next = u->next;
+    u->p->updates = next;
     u->fn(u->ctx, u->p, err);
     rp_project_input_done(&u->input);
     rp_project_record_done(&u->record);
     rp_project_unref(u->p);
     free(u);
+    if (next)
+        update_begin(next);
 }
 
 static void swap_text(char **a, char **b)
@@ -76,7 +81,7 @@ static void emit_project(struct rp_project *p)
 /* The settings are kept either way; what did not take effect now does with the next start. */
 static void effect_done(void *ctx, const struct rp_error *err)
 {
-    struct update *u = ctx;
+    struct rp_update *u = ctx;
     if (err)
         rp_log(RP_LOG_WARNING, "limits not changed in the sandbox", "project", rp_project_id(u->p), "why",
                err->message, NULL);
@@ -84,7 +89,7 @@ static void effect_done(void *ctx, const struct rp_error *err)
         update_end(u, NULL);
 }
 
-static void take_effect(struct update *u)
+static void take_effect(struct rp_update *u)
 {
     struct rp_project *p = u->p;
     u->effects = 1;
@@ -105,15 +110,9 @@ static void take_effect(struct update *u)
     effect_done(u, NULL);
 }
 
-static void update_try(struct update *u);
-
 static void updated(void *ctx, const struct rp_error *err)
 {
-    struct update *u = ctx;
-    if (err && err->code == RP_ERROR_PRECONDITION && !u->expected && ++u->attempts < ATTEMPTS_MAX) {
-        update_try(u); /* somebody else's change came first: on top of it */
-        return;
-    }
+    struct rp_update *u = ctx;
     if (err) {
         update_end(u, err);
         return;
@@ -123,7 +122,7 @@ static void updated(void *ctx, const struct rp_error *err)
     take_effect(u);
 }
 
-static void update_try(struct update *u)
+static void update_begin(struct rp_update *u)
 {
     struct rp_error err = {0};
     struct rp_project *p = u->p;
@@ -146,12 +145,17 @@ static void update_try(struct update *u)
 void rp_project_update(struct rp_project *p, struct rp_project_input *input, uint64_t expected_version,
                        rp_project_fn *fn, void *ctx)
 {
-    struct update *u = rp_calloc(1, sizeof *u);
+    struct rp_update *u = rp_calloc(1, sizeof *u);
     u->p = rp_project_ref(p);
     u->input = *input;
     *input = (struct rp_project_input){0};
     u->expected = expected_version;
     u->fn = fn;
     u->ctx = ctx;
-    update_try(u);
+    struct rp_update **last = &p->updates;
+    while (*last)
+        last = &(*last)->next;
+    *last = u;
+    if (p->updates == u)
+        update_begin(u);
 }
