@@ -97,13 +97,12 @@ static int put_in_place(const struct target *t, int fd, uint32_t mode,
                         char temporary[static RP_HELPER_NAME_SIZE], char ret_etag[static RP_FILES_ETAG_MAX])
 {
     struct stat st;
-    int errnum = 0;
-    if (fchmod(fd, mode & 0777) < 0 || fsync(fd) < 0)
-        return errno;
-    uint32_t unused = mode;
-    errnum = check(t, &unused, ret_etag); /* again: it may have changed while the content came */
+    /* Named before it is made durable: btrfs logs nothing of a file without a name. */
+    int errnum = fchmod(fd, mode & 0777) < 0 ? errno : name_temporary(t->dir, fd, temporary);
+    if (!errnum && fsync(fd) < 0)
+        errnum = errno;
     if (!errnum)
-        errnum = name_temporary(t->dir, fd, temporary);
+        errnum = check(t, &mode, ret_etag); /* again: it may have changed while the content came */
     if (errnum)
         return errnum;
     if (rp_path_rename(t->dir, temporary, t->dir, t->name, !(t->flags & RP_FILES_WRITE_CREATE_ONLY)) < 0)
