@@ -237,6 +237,10 @@ static int namespace_settings(struct rp_error *err)
     if (write_setting("/proc/sys/net/ipv6/conf/all/disable_ipv6", "1", true, err) < 0 ||
         write_setting("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1", true, err) < 0)
         return -1;
+    /* but for ::1: programs bind "localhost" to it, and one that listens on :: is reached there, whether it takes
+     * IPv4 as well or not */
+    if (write_setting("/proc/sys/net/ipv6/conf/lo/disable_ipv6", "0", true, err) < 0)
+        return -1;
     /* A program may listen on port 80, and ping, without a capability. */
     if (write_setting("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0", false, err) < 0)
         return -1;
