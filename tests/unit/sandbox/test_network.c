@@ -168,8 +168,8 @@ static int inside_is_as_wanted(void *ctx)
         return 1;
     if (RUN("sh", "-c", "ip link show eth0 | grep -q 'mtu 1400'") != 0)
         return 3;
-    /* No IPv6 at all. */
-    if (RUN("sh", "-c", "test -z \"$(ip -6 addr)\"") != 0)
+    /* No IPv6 but for ::1. */
+    if (RUN("sh", "-c", "test -z \"$(ip -6 addr show dev eth0)\" && ip -6 addr show dev lo | grep -qw ::1/128") != 0)
         return 4;
     if (setgid(64000) < 0 || setuid(64000) < 0)
         return 5;
