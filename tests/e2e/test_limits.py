@@ -47,7 +47,7 @@ SUBVOLUME = """\
 import fcntl, os
 d = os.open(".", os.O_RDONLY)
 try:
-    fcntl.ioctl(d, 0x5000940e, (0).to_bytes(8, "little") + b"mine".ljust(4088, b"\\0"))
+    fcntl.ioctl(d, 0x5000940e, bytearray((0).to_bytes(8, "little") + b"mine".ljust(4088, b"\\0")))
     os.chdir("mine")
     print("made")
 except OSError as e:
@@ -147,13 +147,13 @@ def test_disk(server, hostile):
 
 
 def test_inodes(hostile):
-    p = hostile(disk=32 * MIB)
+    p = hostile(disk=16 * MIB)
     p.write("fill.py", FILL_INODES)
     code, out, err = p.exec("python3", "fill.py", timeout=300)
     assert code == 0, err
     assert re.fullmatch(r"\d+ (EDQUOT|ENOSPC)\n", out), out
     assert int(out.split()[0]) > 1000
-    assert p.get("/stats").json()["disk"]["used"] <= 32 * MIB
+    assert p.get("/stats").json()["disk"]["used"] <= 16 * MIB
     assert p.exec("rm", "-r", "many", timeout=120)[0] == 0
     assert p.exec("sh", "-c", "echo again > f && cat f")[1] == "again\n"
 
@@ -194,7 +194,8 @@ def test_processor_hogs(hostile, neighbour):
     began = time.monotonic()
     assert neighbour.exec("echo", "x")[1] == "x\n"
     assert time.monotonic() - began < 5
-    assert before["limit"] <= 0.5
+    assert p.body["limits"]["cpu"] == 0.5
+    assert before["limit"] <= 2  # more only for the first seconds
 
 
 def test_output_flood_of_a_process(server, hostile):
