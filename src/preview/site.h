@@ -2,7 +2,7 @@
  * site.h: the connections to the programs of one sandbox: proxied exchanges, tunnels, and idle connections
  * that are used again. Knows nothing of projects: it is given a way to connect. Loop thread only.
  *
- * Limits of a site: 256 connections that are in use, 32 idle ones (16 a port) for 4 s: programs close theirs
+ * Limits of a site: 256 connections that are in use, 128 idle ones (64 a port) for 4 s: programs close theirs
  * after 5 s (Node, uvicorn), and a request that meets the closing is only sent again when that is harmless.
  * In each direction at most 64 KiB wait beside one read of up to 64 KiB; both only while bytes are in flight.
  */

@@ -14,8 +14,8 @@
 
 enum {
     SITE_ACTIVE_MAX = 256,
-    SITE_IDLE_MAX = 32,
-    SITE_IDLE_PER_PORT = 16,
+    SITE_IDLE_MAX = 128,
+    SITE_IDLE_PER_PORT = 64,
     SITE_IDLE_MS = 4000,
     SITE_BUFFER = 64 * 1024,
 };
