@@ -67,7 +67,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static const struct rp_websocket_callbacks callbacks = {on_binary, on_text, on_drain, on_close};
     static const struct rp_websocket_options options = {.message_max = 70000, .output_cap = 65536};
-    static const struct rp_stream_callbacks none;
+    static const struct rp_stream_callbacks none; /* never called: ws_new sets its own */
     int fds[2];
     char sink[4096];
     if (!size || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds) < 0)

@@ -63,7 +63,7 @@ static void last_words(int fd, char *ret, size_t cap)
     size_t skip = (size_t)n > cap - 1 ? (size_t)n - (cap - 1) : 0;
     while (((unsigned char)text[skip] & 0xc0) == 0x80)
         skip++;
-    snprintf(ret, cap, "%s", text + skip);
+    snprintf(ret, cap, "%.*s", (int)(cap - 1), text + skip);
 }
 
 /* Runs the program with `output` as its 1 and 2 and turns a bad end into an error with the last words. */
