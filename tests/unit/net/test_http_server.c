@@ -652,7 +652,7 @@ static void a_dripping_head_gets_408(void **state)
     struct fixture *f = *state;
     struct answer a;
     for (int i = 0; i < 30; i++) {
-        tell(&f->c, "X: 1\r\n" + (i % 6));
+        tell_bytes(&f->c, &"X: 1\r\n"[i % 6], 1);
         nap(20);
     }
     read_answer(&f->c, false, &a);

@@ -248,12 +248,10 @@ static void output_is_bounded_and_drains_at_half(void **state)
     char block[8192];
     memset(block, 'y', sizeof(block));
     struct rp_str piece = {block, sizeof(block)};
-    size_t total = 0;
     enum rp_write w;
-    do {
+    do
         w = rp_stream_write(f->s, &piece, 1);
-        total += sizeof(block);
-    } while (w == RP_WRITE_OK);
+    while (w == RP_WRITE_OK);
     assert_int_equal(w, RP_WRITE_FULL);
     assert_true(rp_stream_queued(f->s) > OUT_CAP / 2);
     settle(f);
