@@ -9,6 +9,8 @@
 
 #include "net/http_internal.h"
 
+enum { LINGER_BYTES = 4 << 20 };
+
 static const struct rp_stream_callbacks stream_callbacks, no_callbacks;
 
 static void leave(struct http_connection *c)
@@ -65,6 +67,7 @@ void http_connection_forget(struct http_connection *c)
 static void start_linger(struct http_connection *c)
 {
     c->state = HTTP_LINGER;
+    c->linger_left = LINGER_BYTES;
     rp_stream_end(c->stream);
     if (c->ended && !rp_stream_queued(c->stream)) {
         http_connection_free(c);
@@ -273,6 +276,16 @@ static size_t read_body(struct http_connection *c, struct rp_str bytes)
     return bytes.n;
 }
 
+/* After the last response. Who sends on and on did not want to read it. */
+static size_t drop(struct http_connection *c, struct rp_str bytes)
+{
+    if (bytes.n > c->linger_left)
+        http_connection_free(c);
+    else
+        c->linger_left -= bytes.n;
+    return bytes.n;
+}
+
 static size_t on_bytes(void *ctx, struct rp_str bytes)
 {
     struct http_connection *c = ctx;
@@ -285,7 +298,7 @@ static size_t on_bytes(void *ctx, struct rp_str bytes)
         struct rp_str rest = {bytes.p + taken, bytes.n - taken};
         size_t n = c->state == HTTP_HEAD       ? read_head(c, rest)
                    : c->state == HTTP_EXCHANGE ? read_body(c, rest)
-                                               : rest.n;
+                                               : drop(c, rest);
         if (!n)
             break;
         taken += n;
