@@ -32,9 +32,11 @@ int rp_init_drop_capabilities(uint64_t keep)
 
 static void reset_signals(void)
 {
-    struct sigaction defaults = {.sa_handler = SIG_DFL};
+    /* the kernel's own struct sigaction, at most this large, zero being SIG_DFL: libc's call leaves out the signals that
+     * it uses itself, which posix_spawn(3) of whoever started us may have set to be ignored */
+    static const char defaults[64];
     for (int s = 1; s <= 64; s++)
-        (void)sigaction(s, &defaults, NULL);
+        (void)syscall(SYS_rt_sigaction, s, defaults, NULL, 8);
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);

@@ -89,9 +89,11 @@ static int launch_failed(struct launch *l, const char *what)
 
 static void default_signals(void)
 {
-    struct sigaction dfl = {.sa_handler = SIG_DFL};
+    /* the kernel's own struct sigaction, at most this large, zero being SIG_DFL: libc's call leaves out the signals that
+     * it uses itself, which posix_spawn(3) of whoever started us may have set to be ignored */
+    static const char defaults[64];
     for (int s = 1; s < NSIG; s++)
-        (void)sigaction(s, &dfl, NULL); /* SIGKILL and SIGSTOP refuse */
+        (void)syscall(SYS_rt_sigaction, s, defaults, NULL, 8); /* SIGKILL and SIGSTOP refuse */
     sigset_t none;
     sigemptyset(&none);
     (void)sigprocmask(SIG_SETMASK, &none, NULL);
