@@ -118,7 +118,7 @@ static int receive_answer(struct rp_netlink *n, void (*each)(void *, const struc
             continue;
         if (got < 0)
             return errno == EAGAIN ? -ETIMEDOUT : -errno;
-        int left = (int)got;
+        unsigned left = (unsigned)got; /* as NLMSG_OK compares it */
         for (struct nlmsghdr *h = (struct nlmsghdr *)(void *)buffer; NLMSG_OK(h, left);
              h = NLMSG_NEXT(h, left)) {
             if (h->nlmsg_seq != n->sequence)

@@ -48,7 +48,7 @@ bool rp_network_watch_read(int fd)
         }
         if (n <= 0)
             return found;
-        int left = (int)n;
+        unsigned left = (unsigned)n; /* as NLMSG_OK compares it */
         for (const struct nlmsghdr *h = (const struct nlmsghdr *)(const void *)buffer; NLMSG_OK(h, left);
              h = NLMSG_NEXT(h, left))
             found = found || of_interest(h->nlmsg_type);

@@ -407,6 +407,7 @@ static void a_reboot_mounts_again(void **state)
     {
         snprintf(path, sizeof(path), "%s/a", one.files);
         _cleanup_close_ int busy = open(path, O_RDONLY | O_CLOEXEC);
+        assert_true(busy >= 0);
         assert_int_equal(rp_volumes_unmount(volumes, &e), -1);
         assert_int_equal(e.code, RP_ERROR_CONFLICT);
         assert_int_equal(list().count, 1); /* still usable */
