@@ -92,13 +92,15 @@ static void installed_read(void *ctx, struct rp_project *p, const struct rp_erro
 
 static void log_command(struct rp_project *p, const char *const *argv)
 {
-    struct rp_process_set *set = run_processes(p);
-    rp_process_set_log_write(set, RP_STR("$"));
-    for (; *argv; argv++) {
-        rp_process_set_log_write(set, RP_STR(" "));
-        rp_process_set_log_write(set, rp_str_of(*argv));
-    }
-    rp_process_set_log_write(set, RP_STR("\n"));
+    struct rp_buf b;
+    rp_buf_init(&b, 65536);
+    bool fits = rp_buf_append(&b, "$", 1);
+    for (; *argv; argv++)
+        fits = fits && rp_buf_printf(&b, " %s", *argv);
+    fits = fits && rp_buf_append(&b, "\n", 1);
+    if (fits) /* in one piece, since followers get each piece as an event */
+        rp_process_set_log_write(run_processes(p), rp_buf_view(&b));
+    rp_buf_done(&b);
 }
 
 static void step_spawned(void *ctx, struct rp_process *process, const struct rp_error *err)

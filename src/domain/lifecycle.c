@@ -363,6 +363,7 @@ static void on_ready(void *ctx, const struct rp_error *err)
             p->slot_saved = true;
             p->slot_running = true; /* it never stopped, as far as anybody outside could see */
             became_running(p);
+            p->since = p->sandbox_started_at;
         }
         for (unsigned i = 0; i < RP_OBSERVER_COUNT; i++) {
             const struct observer *o = &p->all->observers[i];

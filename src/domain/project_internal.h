@@ -18,9 +18,10 @@
 #include "runner/process.h"
 
 enum {
-    FILES_KEPT_MS = 30000,     /* a sandbox for files is given back after this time without use */
-    STOP_GRACE_MS = 5000,      /* between SIGTERM and SIGKILL */
-    SETTLE_MS = 3000,          /* how long the server's start waits for adopted sandboxes */
+    FILES_KEPT_MS = 30000, /* a sandbox for files is given back after this time without use */
+    STOP_GRACE_MS = 5000,  /* between SIGTERM and SIGKILL */
+    SETTLE_MS = 3000,      /* how long the server's start waits for adopted sandboxes */
+    RELIST_MS = 1000,
     BACKOFF_FIRST_MS = 1000,   /* always_on: first pause before a restart, doubled up to … */
     BACKOFF_MAX_MS = 60000,    /* … this; the same time of health resets it */
     PORTS_FAST_MS = 200,       /* interval of looking for ports while a server starts */
@@ -163,6 +164,7 @@ struct rp_projects {
     void *settled_ctx;
     unsigned adopting;
     struct rp_timer *settle_timer;
+    struct rp_timer *relist;       /* after a list that failed */
     char (*unsettled)[RP_ID_SIZE]; /* volumes that a former server left behind */
     size_t unsettled_count;
 };

@@ -215,10 +215,12 @@ static void listed(void *ctx, const struct rp_orchestrator_sandbox *list, size_t
     struct rp_projects *all = c->all;
     unsigned epoch = c->epoch;
     free(c);
-    if (err || epoch != all->epoch) {
-        if (err)
-            rp_log(RP_LOG_WARNING, "sandboxes not listed", "why", err->message, NULL);
+    if (epoch != all->epoch)
         return; /* the next connection lists again */
+    if (err) {
+        rp_log(RP_LOG_WARNING, "sandboxes not listed", "why", err->message, NULL);
+        rp_timer_start(all->relist, RELIST_MS, 0);
+        return;
     }
     for (size_t i = 0; i < count; i++)
         adopt_or_stop(all, &list[i]);
@@ -244,13 +246,20 @@ static void listed(void *ctx, const struct rp_orchestrator_sandbox *list, size_t
         settle(all);
 }
 
+static void list_sandboxes(void *ctx)
+{
+    struct rp_projects *all = ctx;
+    struct list_call *c = rp_calloc(1, sizeof *c);
+    *c = (struct list_call){all, all->epoch};
+    rp_orchestrator_list(all->orchestrator, listed, c);
+}
+
 static void on_connected(void *ctx, const struct rp_orchestrator_info *info)
 {
     struct rp_projects *all = ctx;
     all->epoch++;
-    struct list_call *c = rp_calloc(1, sizeof *c);
-    *c = (struct list_call){all, all->epoch};
-    rp_orchestrator_list(all->orchestrator, listed, c);
+    rp_timer_stop(all->relist);
+    list_sandboxes(all);
 }
 
 static void on_disconnected(void *ctx)
@@ -319,6 +328,7 @@ struct rp_projects *rp_projects_new(const struct rp_projects_parts *parts)
     all->parts = *parts;
     all->tick = rp_timer_new(parts->loop, tick, all);
     all->settle_timer = rp_timer_new(parts->loop, settle, all);
+    all->relist = rp_timer_new(parts->loop, list_sandboxes, all);
     grow(all);
     rp_processes_set_hooks(parts->processes, &rp_run_hooks, all);
     return all;
@@ -380,6 +390,7 @@ void rp_projects_free(struct rp_projects *all)
     }
     rp_timer_free(all->tick);
     rp_timer_free(all->settle_timer);
+    rp_timer_free(all->relist);
     free(all->unsettled);
     free(all->buckets);
     free(all);

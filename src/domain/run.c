@@ -160,11 +160,9 @@ void run_start_command(struct rp_project *p)
         .argv = argv,
         .env = (const char *const *)env,
     };
-    struct rp_process_set *set = run_processes(p);
-    rp_process_set_log_write(set, RP_STR("$ "));
-    rp_process_set_log_write(set, rp_str_of(line));
-    rp_process_set_log_write(set, RP_STR("\n"));
-    rp_process_spawn(set, &spec, run_spawned, run_call_new(p));
+    _cleanup_free_ char *announced = rp_asprintf("$ %s\n", line);
+    rp_process_set_log_write(run_processes(p), rp_str_of(announced));
+    rp_process_spawn(run_processes(p), &spec, run_spawned, run_call_new(p));
     rp_env_free(env);
     rp_argv_free(split);
 }
@@ -236,7 +234,8 @@ void rp_project_run(struct rp_project *p, rp_project_fn *fn, void *ctx)
         fn(ctx, p, &err);
         return;
     }
-    if (p->run.state == RP_RUN_INSTALLING || p->run.state == RP_RUN_RUNNING) {
+    bool stays = p->slot == SLOT_UP && !p->stop_pending;
+    if (stays && (p->run.state == RP_RUN_INSTALLING || p->run.state == RP_RUN_RUNNING)) {
         p->run.stop_asked = false;
         rp_project_touch(p);
         fn(ctx, p, NULL);
@@ -252,6 +251,8 @@ void rp_project_run(struct rp_project *p, rp_project_fn *fn, void *ctx)
     p->run.process = 0;
     p->run.reason[0] = '\0';
     p->restart_at_ms = 0;
+    if (p->run.state == RP_RUN_EXITED || p->run.state == RP_RUN_FAILED)
+        run_set_state(p, RP_RUN_IDLE); /* that was the one before */
     if (!p->record.run_wanted) {
         p->record.run_wanted = true;
         if (p->slot_running)
@@ -362,7 +363,9 @@ void rp_run_sandbox_lost(struct rp_project *p)
     p->run.process = 0;
     if (!was && !(p->run.state == RP_RUN_EXITED && !p->failed))
         return;
-    if (p->failed) {
+    if (p->run.busy && p->desired) {
+        p->run.state = RP_RUN_IDLE; /* asked for while the project went down: it begins when it is up again */
+    } else if (p->failed) {
         struct rp_error err = {0};
         (void)rp_error_set(&err, RP_ERROR_SANDBOX, "%s",
                            p->record.reason ? p->record.reason : "the sandbox is gone");
@@ -376,6 +379,12 @@ void rp_run_sandbox_lost(struct rp_project *p)
 }
 
 /* ---- after a restart of the server ---- */
+
+static void run_resumed(void *ctx, struct rp_project *p, const struct rp_error *err)
+{
+    if (err)
+        rp_log(RP_LOG_WARNING, "run not resumed", "project", rp_project_id(p), "why", err->message, NULL);
+}
 
 static void hook_ready(void *ctx, struct rp_process_set *set, bool adopted)
 {
@@ -404,7 +413,7 @@ static void hook_ready(void *ctx, struct rp_process_set *set, bool adopted)
         p->run.started_at = rp_process_started_at(last);
         run_ended(p, rp_process_exit(last));
     } else if (p->record.run_wanted) {
-        rp_project_plan_restart(p); /* within a second */
+        rp_project_run(p, run_resumed, NULL); /* the server died between two of its steps */
     }
 }
 

@@ -230,6 +230,15 @@ def test_a_program_that_ignores_sigterm_is_killed(runner):
     assert time.monotonic() - began < 20
 
 
+def test_a_run_while_it_stops(runner):
+    p = web(runner)
+    for _ in range(3):
+        p.post("/run?wait=60")
+        p.post("/stop")
+        assert p.post("/run?wait=60").json()["run"]["state"] == "running"
+        p.wait_port(9000)
+
+
 def test_the_reference_systems_run(runner):
     p = web(runner)
     body = p.server.post(f"run/{p.id}").json()
