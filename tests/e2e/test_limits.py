@@ -1,6 +1,8 @@
 """Programs that take all they can get: memory, disk, inodes, processes, output, time. Each hits its own limit, and after
 each the server and the project beside it work as before."""
+import os
 import re
+import subprocess
 import time
 
 import pytest
@@ -141,9 +143,44 @@ def test_disk(server, hostile):
     r = p.request("PUT", "/files/content", params={"path": "small"}, data=b"x" * (32 * MIB), expect=507)
     assert r.json()["code"] == "disk_full"
     assert p.exec("cat", "small")[1] == kept
-    # What is full can be emptied.
+    # What is full can be stopped, started again and emptied.
+    p.stop()
+    p.start()
     assert p.exec("rm", "big")[0] == 0
     assert p.exec("sh", "-c", "head -c 10M /dev/zero > again && sync")[0] == 0
+
+
+def test_full_of_files_by_the_api(server, hostile):
+    p = hostile(disk=32 * MIB)
+    r = p.request("PUT", "/files/content", params={"path": "big"}, data=b"x" * (64 * MIB), expect=507)
+    assert r.json()["code"] == "disk_full"
+    assert all(f["path"] != "big" for f in p.get("/files").json()["items"])
+    # What was begun takes no room.
+    assert p.exec("sh", "-c", "head -c 16M /dev/zero > other && sync")[0] == 0
+
+
+def test_the_hosts_disk_is_full():
+    """The reserve is left alone, the message says what to do, and room on the disk is enough to go on."""
+    s = repld.Server(volume_size="512M", volume_reserve="256M")
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1200m,mode=0700", "tmpfs", s.data], check=True)
+    filler = os.path.join(s.data, "filler")
+    try:
+        s.start()
+        running = s.create("python").start()
+        stopped = s.create("python")
+        with open(filler, "wb") as f:
+            room = os.statvfs(s.data)
+            os.posix_fallocate(f.fileno(), 0, room.f_bavail * room.f_bsize - 128 * MIB)
+        r = s.post("projects", {"stack": "python"}, expect=507)
+        assert r.json()["code"] == "disk_full" and "--volume-reserve" in r.json()["detail"], r.text
+        # What runs goes on, and what is there can still be started and read.
+        assert running.exec("echo", "alive") == (0, "alive\n", "")
+        stopped.start()
+        assert stopped.exec("true")[0] == 0
+        os.unlink(filler)
+        s.create("python").start()
+    finally:
+        s.close()
 
 
 def test_inodes(hostile):
