@@ -138,7 +138,7 @@ def test_disk(server, hostile):
         assert code != 0 and re.search(FULL, err), path
         p.exec("rm", "-f", path)
     # The API says so as well, and a half-written file replaces nothing.
-    p.exec("sh", "-c", "echo kept > small; sync")
+    p.exec("sh", "-c", "echo kept > small; sync small")
     kept = p.exec("cat", "small")[1]
     r = p.request("PUT", "/files/content", params={"path": "small"}, data=b"x" * (32 * MIB), expect=507)
     assert r.json()["code"] == "disk_full"
@@ -147,7 +147,7 @@ def test_disk(server, hostile):
     p.stop()
     p.start()
     assert p.exec("rm", "big")[0] == 0
-    assert p.exec("sh", "-c", "head -c 10M /dev/zero > again && sync")[0] == 0
+    assert p.exec("sh", "-c", "head -c 10M /dev/zero > again && sync again")[0] == 0
 
 
 def test_full_of_files_by_the_api(server, hostile):
@@ -156,7 +156,7 @@ def test_full_of_files_by_the_api(server, hostile):
     assert r.json()["code"] == "disk_full"
     assert all(f["path"] != "big" for f in p.get("/files").json()["items"])
     # What was begun takes no room.
-    assert p.exec("sh", "-c", "head -c 16M /dev/zero > other && sync")[0] == 0
+    assert p.exec("sh", "-c", "head -c 16M /dev/zero > other && sync other")[0] == 0
 
 
 def test_the_hosts_disk_is_full():
