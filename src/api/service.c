@@ -64,7 +64,11 @@ static void driver_checked(void *ctx, const struct rp_error *err)
 {
     struct rp_call *call = ctx;
     if (err) {
-        rp_api_reply_error(call, err);
+        /* whatever it is, to who asks it means: not now */
+        struct rp_error why = *err;
+        if (rp_code_http_status(why.code) != 503)
+            why.code = RP_ERROR_UNAVAILABLE;
+        rp_api_reply_error(call, &why);
     } else {
         struct rp_buf b;
         rp_buf_init(&b, 1024);

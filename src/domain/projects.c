@@ -364,7 +364,11 @@ void rp_projects_connect(struct rp_projects *all, const char *orchestrator_socke
 {
     all->settled = settled;
     all->settled_ctx = ctx;
-    rp_timer_start(all->settle_timer, SETTLE_MS, 0);
+    /* without anything to adopt nobody needs to wait for the other side */
+    bool expected = false;
+    for (struct rp_project *p = all->newest; p && !expected; p = p->older)
+        expected = p->record.sandbox[0] != '\0';
+    rp_timer_start(all->settle_timer, expected ? SETTLE_MS : 0, 0);
     all->orchestrator = rp_orchestrator_new(all->parts.loop, orchestrator_socket, &orchestrator_events, all);
 }
 

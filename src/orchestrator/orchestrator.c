@@ -74,6 +74,8 @@ static void try_to_open(void *ctx)
     struct rp_error e;
     if (open_lifecycle(o, &e) == 0)
         return;
+    if (rp_code_http_status(e.code) < 500)
+        e.code = RP_ERROR_UNAVAILABLE; /* whoever starts a project has done nothing wrong */
     if (strcmp(e.message, o->last.message) != 0) {
         rp_log(RP_LOG_ERROR, "cannot make sandboxes", "error", e.message, NULL);
         rp_server_serve(o->server, NULL, NULL, &e);

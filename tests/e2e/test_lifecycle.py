@@ -162,6 +162,28 @@ def test_limits_change_while_it_runs(project):
     assert stats["memory"]["used"] > 0 and stats["disk"]["limit"] > stats["disk"]["used"] > 0
 
 
+# ---- starts that cannot be ----
+
+def test_an_environment_that_is_not_built(new_server, tmp_path):
+    s = new_server(environments_dir=str(tmp_path))
+    r = s.post("projects", {"stack": "python"}, expect=503)
+    assert r.json()["code"] == "environment_missing" and "repld stack build" in r.json()["detail"]
+    assert s.projects() == [] and not s.traces()
+
+
+def test_a_runtime_that_is_missing(new_server):
+    s = repld.Server(oci_runtime="/no/such/runtime")
+    try:
+        with pytest.raises(AssertionError):
+            s.start(timeout=3)
+        assert s.get("/ready", expect=503).json()["detail"]
+        r = s.post("projects", {"stack": "python"}, expect=503)
+        assert r.json()["code"] == "runtime_unavailable" and "/no/such/runtime" in r.json()["detail"], r.text
+        assert s.projects() == [] and s.get("/health").json()["status"] == "ok"
+    finally:
+        s.close()
+
+
 # ---- run ----
 
 def test_run_and_its_ports(runner):
