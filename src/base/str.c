@@ -44,7 +44,7 @@ struct rp_str rp_str_cut(struct rp_str a, char separator, struct rp_str *ret_res
 {
     const char *at = a.n ? memchr(a.p, separator, a.n) : NULL;
     if (!at) {
-        *ret_rest = (struct rp_str){a.p + a.n, 0};
+        *ret_rest = (struct rp_str){a.n ? a.p + a.n : a.p, 0};
         return a;
     }
     size_t head = (size_t)(at - a.p);
