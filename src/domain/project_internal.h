@@ -196,9 +196,12 @@ void rp_project_pump(struct rp_project *p);
 void rp_project_adopt(struct rp_project *p);
 /* The sandbox ended by itself, and nothing is left of it. */
 void rp_project_gone(struct rp_project *p, const struct rp_error *why);
+
+/* announce.c */
 void rp_project_show(struct rp_project *p); /* announces a changed state */
 void rp_project_set_progress(struct rp_project *p, const char *step);
 void rp_project_ports_fast(struct rp_project *p);
+void rp_project_ports_changed(void *ctx, const struct rp_port *ports, size_t count);
 
 /* run.c */
 extern const struct rp_processes_hooks rp_run_hooks;
