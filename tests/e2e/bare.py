@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -108,6 +109,8 @@ class Bare:
 
     def start(self, argv, port, path="/", cpus=2.0, memory=256 << 20, timeout=60):
         """Seconds from the start until the server answers, which is then killed; and the answer."""
+        with socket.socket() as s:
+            assert s.connect_ex(("127.0.0.1", port)) != 0, f"something listens on port {port} already"
         for name in ("upper", "work", "root"):
             shutil.rmtree(os.path.join(self.directory, name), ignore_errors=True)
             os.mkdir(os.path.join(self.directory, name))
@@ -116,7 +119,7 @@ class Bare:
                   'mount --bind "$2/app" "$2/root/home/runner/app" && mount -t proc proc "$2/root/proc" && '
                   'mount --rbind /dev "$2/root/dev" && echo ready && read -r go && directory=$2 && shift 2 && '
                   'exec chroot --userspec=1000:1000 "$directory/root" env -i -C /home/runner/app "$@"')
-        p = subprocess.Popen(["unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "sh",
+        p = subprocess.Popen(["unshare", "--mount", "--propagation", "private", "--pid", "--fork", "sh",
                               "-c", mounts, "sh", ":".join(self.layers), self.directory,
                               *[f"{k}={v}" for k, v in self.env.items()], *argv],
                              stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -131,7 +134,9 @@ class Bare:
                                   lambda: p.poll() is None)
             return time.monotonic() - begin, answer
         finally:
-            p.kill()
+            # the namespace's first process: its end is the end of all (setuid has made it forget --kill-child)
+            for pid in repld.children_of(p.pid):
+                os.kill(pid, signal.SIGKILL)
             p.wait()
             p.stdin.close()
             p.stdout.close()

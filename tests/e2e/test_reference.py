@@ -32,14 +32,19 @@ def answer(project, port):
     return bare.until_answer(lambda: project.server.preview(project, port), 60)
 
 
-def follow_logs(project, lines):
-    """Collects the data of the logs' server-sent events, with the run's state at that moment."""
+def follow_logs(project, pieces):
+    """Collects the pieces of the logs' server-sent events, each with the run's state at that moment."""
     def read():
+        lines = []
         with project.get("/logs", params={"follow": 1}, stream=True, timeout=600) as r:
-            for line in r.iter_lines(decode_unicode=True):
+            r.encoding = "utf-8"
+            for line in r.iter_lines(decode_unicode=True, delimiter="\n"):
                 if line.startswith("data:"):
-                    lines.append((line[5:].strip(), project.status()["run"]["state"]))
-                    if "Uvicorn running" in line or "Server running" in line:
+                    lines.append(line[5:].removeprefix(" "))
+                elif not line and lines:
+                    pieces.append(("\n".join(lines), project.status()["run"]["state"]))
+                    lines = []
+                    if re.search("Uvicorn running|Server running", pieces[-1][0]):
                         return
     t = threading.Thread(target=read, daemon=True)
     t.start()
@@ -85,8 +90,8 @@ def test_the_manager_s_output_is_in_the_logs(reference):
 
 
 def test_the_output_is_streamed_while_it_installs(reference):
-    text = "\n".join(line for line, _ in reference.streamed)
-    assert reference.case["install"] in text
+    text = "".join(piece for piece, _ in reference.streamed)
+    assert reference.first_logs.startswith(text) and reference.case["install"] in text
     assert any(state == "installing" for _, state in reference.streamed), reference.streamed[:20]
 
 
