@@ -64,7 +64,7 @@ void http_connection_forget(struct http_connection *c)
 
 /* After the last response: our direction is shut once it is flushed, and what the client still sends is
  * dropped for a while, since closing over unread bytes would reset what it has not read yet. */
-static void start_linger(struct http_connection *c)
+void http_connection_linger(struct http_connection *c)
 {
     c->state = HTTP_LINGER;
     c->linger_left = LINGER_BYTES;
@@ -89,7 +89,7 @@ static void finish_exchange(struct http_connection *c)
     if (paused)
         rp_stream_resume(c->stream);
     if (c->close || c->ended) {
-        start_linger(c);
+        http_connection_linger(c);
         return;
     }
     rp_stream_set_caps(c->stream, RP_HTTP_BODY_CAP, RP_HTTP_OUTPUT_CAP);
@@ -252,7 +252,7 @@ static size_t read_head(struct http_connection *c, struct rp_str bytes)
                                                   : RP_ERROR_INVALID,
                  "malformed request: %s", why);
     http_refuse(c, &err, rp_code_http_status(err.code));
-    start_linger(c);
+    http_connection_linger(c);
     return bytes.n;
 }
 
@@ -319,7 +319,7 @@ static void on_end(void *ctx)
     }
     if (!x && rp_stream_queued(c->stream)) {
         if (c->state != HTTP_LINGER)
-            start_linger(c);
+            http_connection_linger(c);
         return;
     }
     http_connection_free(c);
@@ -368,7 +368,7 @@ static void too_slow(struct http_connection *c)
     if (!x) {
         rp_error_set(&err, RP_ERROR_REQUEST_TIMEOUT, "the request's head did not arrive in time");
         http_refuse(c, &err, 408);
-        start_linger(c);
+        http_connection_linger(c);
     } else if (x->phase == HTTP_NOT_BEGUN && http_body_wanted(x)) {
         rp_error_set(&err, RP_ERROR_REQUEST_TIMEOUT, "the request's body stands still");
         c->close = true;
@@ -395,9 +395,8 @@ void http_connection_expired(struct http_connection *c, enum http_timeout t)
             http_connection_free(c);
         return;
     case HTTP_TIMEOUT_IDLE:
-        http_connection_free(c);
-        return;
     case HTTP_TIMEOUT_LINGER:
+        /* the last response may still be on its way to a slow client */
         if (queued && moved)
             http_timeout_set(c, t);
         else

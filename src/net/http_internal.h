@@ -167,6 +167,7 @@ void http_connection_new(struct rp_http_server *s, int fd, struct http_address *
 /* Goes on with the connection from the loop: finishes, tells ends, flushes heads. */
 void http_connection_kick(struct http_connection *c);
 void http_connection_expired(struct http_connection *c, enum http_timeout t);
+void http_connection_linger(struct http_connection *c); /* closes it once its output is flushed */
 void http_connection_free(struct http_connection *c);   /* cuts it; on_close is called */
 void http_connection_forget(struct http_connection *c); /* its stream lives on elsewhere */
 

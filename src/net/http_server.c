@@ -251,7 +251,7 @@ static bool evict(struct rp_http_server *s, const struct http_address *of)
         struct link *list = &s->timeouts[lists[i]];
         for (struct link *l = list->next; l != list; l = l->next) {
             struct http_connection *c = RP_CONTAINER_OF(l, struct http_connection, timeout);
-            if (of && c->address != of)
+            if ((of && c->address != of) || rp_stream_queued(c->stream))
                 continue;
             http_connection_free(c);
             return true;
@@ -385,7 +385,11 @@ void rp_http_server_drain(struct rp_http_server *s)
         for (struct link *l = list->next, *next; l != list; l = next) {
             next = l->next;
             struct http_connection *c = RP_CONTAINER_OF(l, struct http_connection, timeout);
-            if (!c->head_begun)
+            if (c->head_begun)
+                continue;
+            if (rp_stream_queued(c->stream))
+                http_connection_linger(c);
+            else
                 http_connection_free(c);
         }
     }

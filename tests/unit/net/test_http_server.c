@@ -132,6 +132,9 @@ static void handle(void *ctx, struct rp_http_exchange *x)
         rp_http_on_drain(x, pump, j);
         rp_http_begin(x, 200, "x/y", rp_str_is(r->path, "/big") ? (int64_t)j->left : -1);
         pump(j);
+    } else if (rp_str_is(r->path, "/whole")) {
+        static const char block[8 << 20];
+        rp_http_reply(x, 200, NULL, (struct rp_str){block, sizeof(block)});
     } else if (rp_str_is(r->path, "/late")) {
         later(job_new(x), reply_late, 30);
     } else if (rp_str_is(r->path, "/collect-late")) {
@@ -390,6 +393,27 @@ static void a_slow_reader_costs_no_memory(void **state)
     while (recv(f->c.fd, some, sizeof(some), 0) > 0)
         ;
     assert_int_equal(closes, 1);
+}
+
+static void a_whole_reply_survives_a_slow_reader(void **state)
+{
+    struct fixture *f = *state;
+    int small = 16384;
+    setsockopt(f->c.fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof(small));
+    tell(&f->c, "GET /whole HTTP/1.1\r\n" HOST "\r\nGET /hello HTTP/1.1\r\n" HOST "\r\n");
+    size_t total = 0, pause_at = 0;
+    char some[65536];
+    while (total < 8 << 20) { /* takes three times as long as a connection may be idle */
+        ssize_t n = recv(f->c.fd, some, sizeof(some), 0);
+        assert_true(n > 0);
+        total += (size_t)n;
+        if (total > pause_at) {
+            nap(100);
+            pause_at += (8 << 20) / 18;
+        }
+    }
+    while (!memmem(rp_buf_view(&f->c.in).p, f->c.in.length, "hello", 5))
+        assert_true(hear(&f->c));
 }
 
 static void events_leave_at_once(void **state)
@@ -790,6 +814,7 @@ int main(void)
         T(errors_are_problem_json),
         T(large_bodies_stream_both_ways),
         T(a_slow_reader_costs_no_memory),
+        T(a_whole_reply_survives_a_slow_reader),
         T(events_leave_at_once),
         T(a_handler_may_take_longer_than_the_timeouts),
         T(half_closing_clients_get_their_answer),
