@@ -310,6 +310,54 @@ static void test_an_answer_is_kept_with_its_row(void **state)
     close_store();
 }
 
+static char unsettled[4][RP_ID_SIZE];
+static int unsettled_count;
+
+static void keep_unsettled(void *ctx, const char *project)
+{
+    assert_true(unsettled_count < 4);
+    snprintf(unsettled[unsettled_count++], RP_ID_SIZE, "%s", project);
+}
+
+static int load_unsettled(void)
+{
+    struct rp_error err = {0};
+    unsettled_count = 0;
+    assert_int_equal(rp_store_unsettled_load(store, keep_unsettled, NULL, &err), 0);
+    return unsettled_count;
+}
+
+static void test_volumes_are_settled_with_their_projects(void **state)
+{
+    open_store();
+    struct rp_project_record r = record("aaaaaaaaaaaaaaaa");
+    struct outcome o = {.wanted = 2};
+    rp_store_volume_unsettled(store, r.id, count, &o);
+    rp_store_volume_unsettled(store, r.id, count, &o); /* idempotent */
+    rp_loop_run(loop);
+    assert_int_equal(o.last.code, RP_ERROR_NONE);
+    assert_int_equal(load_unsettled(), 1);
+    assert_string_equal(unsettled[0], r.id);
+    /* a project that is not made settles nothing */
+    struct rp_idempotent_answer a = {
+        .key = "k", .request = "h", .location = "/", .body = "{}", .status = 201};
+    struct rp_project_record other = record("bbbbbbbbbbbbbbbb");
+    assert_int_equal(insert(&other, &a), RP_ERROR_NONE);
+    assert_int_equal(insert(&r, &a), RP_ERROR_EXISTS);
+    assert_int_equal(load_unsettled(), 1);
+    assert_int_equal(insert(&r, NULL), RP_ERROR_NONE);
+    assert_int_equal(load_unsettled(), 0);
+    o = (struct outcome){.wanted = 1};
+    rp_store_project_delete(store, r.id, count, &o);
+    rp_loop_run(loop);
+    assert_int_equal(load_unsettled(), 1);
+    o = (struct outcome){.wanted = 1};
+    rp_store_volume_settled(store, r.id, count, &o);
+    rp_loop_run(loop);
+    assert_int_equal(load_unsettled(), 0);
+    close_store();
+}
+
 /* ---- kill -9 ---- */
 
 struct writer {
@@ -462,6 +510,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_the_queue_is_bounded, setup, teardown),
         cmocka_unit_test_setup_teardown(test_close_finishes_what_is_queued, setup, teardown),
         cmocka_unit_test_setup_teardown(test_an_answer_is_kept_with_its_row, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_volumes_are_settled_with_their_projects, setup, teardown),
         cmocka_unit_test_setup_teardown(test_kill_9_loses_nothing_acknowledged, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_full_disk_is_said_and_survived, setup, teardown),
     };
