@@ -1,6 +1,8 @@
 """Projects: making, listing, reading, changing, deleting; what is refused, and how."""
+import base64
 import concurrent.futures
 import json
+import os
 import uuid
 
 import pytest
@@ -78,6 +80,31 @@ def test_files_of_the_request_are_written(made):
     assert p.read("a/b/c.txt") == b"deep"
     assert p.read("bin.dat") == b"\x00\xff\x10"
     assert p.read("requirements.txt").decode().split() == ["fastapi==0.110.0", "uvicorn==0.27.0"]
+
+
+def test_many_and_large_files(made):
+    large = os.urandom(6 << 20)
+    files = {f"d{i % 10}/f{i}.txt": f"content {i}\n" for i in range(500)}
+    files["large.bin"] = {"base64": base64.b64encode(large).decode()}
+    files["na\u00efve \u2603\nname"] = "odd"
+    p = made(files=files)
+    assert p.read("large.bin") == large
+    assert p.read("d7/f497.txt") == b"content 497\n" and p.read("na\u00efve \u2603\nname") == b"odd"
+
+
+def test_files_over_the_limits(server):
+    r = server.post("projects", {"stack": "python", "files": {f"f{i}": "" for i in range(1001)}}, expect=400)
+    problem(r, 400, "invalid_request", "/files")
+    r = server.post("projects", {"stack": "python", "files": {"f": "x" * (17 << 20)}}, expect=400)
+    problem(r, 400, "invalid_request", "/files")
+
+
+def test_files_over_the_quota_leave_nothing(server):
+    before = {p["id"] for p in server.projects()}
+    body = {"stack": "python", "limits": {"disk": 16 << 20},
+            "files": {f"f{i}": {"base64": base64.b64encode(os.urandom(1 << 20)).decode()} for i in range(16)}}
+    problem(server.post("projects", body, expect=507), 507, "disk_full")
+    assert {p["id"] for p in server.projects()} == before
 
 
 def test_node_manifest(made):
