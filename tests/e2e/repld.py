@@ -446,6 +446,10 @@ class Terminal:
         self.send(f"{line}; printf '<%s>' {marker[:4]}''{marker[4:]}\r")
         m = self.expect(rf"<{marker}>", timeout, at)
         text = bytes(self.output[at:m.start()]).decode(errors="replace")
+        # bash ends bracketed paste when it runs the line; before it stand prompt and echo (twice, when the line was typed
+        # before the shell was there)
+        if "\x1b[?2004l\r" in text:
+            return text.rpartition("\x1b[?2004l\r")[2]
         return text.split("\n", 1)[1] if "\n" in text else text
 
     def drop(self):
