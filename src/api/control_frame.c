@@ -92,5 +92,9 @@ int rp_control_parse(struct rp_str text, struct rp_control *ret, struct rp_error
         ret->type = RP_CONTROL_EOF;
         return 0;
     }
-    return rp_error_field(err, "/type", "\"type\" is resize, ack, signal or eof");
+    if (rp_str_is(type, "ping")) {
+        ret->type = RP_CONTROL_PING;
+        return 0;
+    }
+    return rp_error_field(err, "/type", "\"type\" is resize, ack, signal, eof or ping");
 }

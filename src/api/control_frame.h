@@ -2,7 +2,10 @@
  * control_frame.h: the JSON text frames that clients of terminals and processes send. Pure.
  *
  * {"type": "resize", "cols", "rows"}, {"type": "ack", "offset", "stream"?}, {"type": "signal", "name"},
- * {"type": "eof"}.
+ * {"type": "eof"},
+ * {"type": "ping"}: answered with {"type": "pong"} when everything before it was looked at. A browser cannot
+ * send the WebSocket's own pings; one that pastes asks now and then, so that it hears of a "pause" before it
+ * has sent too much.
  */
 #ifndef RP_API_CONTROL_FRAME_H
 #define RP_API_CONTROL_FRAME_H
@@ -17,7 +20,13 @@ enum {
     RP_CONTROL_SIZE_MAX = 2000,
 };
 
-enum rp_control_type { RP_CONTROL_RESIZE, RP_CONTROL_ACK, RP_CONTROL_SIGNAL, RP_CONTROL_EOF };
+enum rp_control_type {
+    RP_CONTROL_RESIZE,
+    RP_CONTROL_ACK,
+    RP_CONTROL_SIGNAL,
+    RP_CONTROL_EOF,
+    RP_CONTROL_PING
+};
 
 struct rp_control {
     enum rp_control_type type;

@@ -126,7 +126,9 @@ static void on_text(void *ctx, struct rp_str text)
         rp_socket_send_error(s->ws, &err);
         return;
     }
-    if (c.type == RP_CONTROL_ACK) {
+    if (c.type == RP_CONTROL_PING) {
+        rp_socket_send_type(s->ws, "pong");
+    } else if (c.type == RP_CONTROL_ACK) {
         bool pty = rp_process_flags(s->process) & RP_PROCESS_PTY;
         rp_watcher_ack(s->watcher, pty ? RP_STREAM_PTY : c.stream, c.offset);
     } else if (!s->writes) {

@@ -278,6 +278,10 @@ static void on_text(void *ctx, struct rp_str text)
         rp_socket_send_error(s->ws, &err);
         return;
     }
+    if (c.type == RP_CONTROL_PING) {
+        rp_socket_send_type(s->ws, "pong");
+        return;
+    }
     if (c.type == RP_CONTROL_RESIZE) {
         s->cols = c.cols;
         s->rows = c.rows;
@@ -303,6 +307,8 @@ static void on_text(void *ctx, struct rp_str text)
             rp_process_end_input(s->process);
         else
             refuse_reader(s);
+        break;
+    case RP_CONTROL_PING:
         break;
     }
 }

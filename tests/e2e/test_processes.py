@@ -1,4 +1,5 @@
 """Commands without a terminal, the log of the run command, and their sockets."""
+import hashlib
 import json
 import os
 import re
@@ -162,12 +163,14 @@ def test_a_large_input_is_paced(project):
     p = spawn(project, "sleep 0.3; sha256sum", stdin=True)
     s = Socket(project, p["id"])
     s.read(lambda: s.last("hello"))
-    import hashlib
     reader = threading.Thread(target=s.read, daemon=True)
     reader.start()
     paused = 0
     for i in range(0, len(data), 32768):
+        s.ws.send(json.dumps({"type": "ping"}))  # a good client: it hears of a pause before it sends more
+        wait_for(lambda i=i: sum(c["type"] == "pong" for c in s.control) > i // 32768, interval=0.001)
         while [c["type"] for c in s.control if c["type"] in ("pause", "resume")][-1:] == ["pause"]:
+            assert s.code is None
             paused += 1
             time.sleep(0.005)
         s.ws.send_binary(b"\0" + data[i:i + 32768])

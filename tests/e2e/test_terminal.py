@@ -199,12 +199,24 @@ def test_ctrl_c_in_a_flood_that_nobody_takes(project):
     assert t.run("echo $?", timeout=10).strip() == "130"
 
 
+def paused(t):
+    return [c["type"] for c in t.control if c["type"] in ("pause", "resume")][-1:] == ["pause"]
+
+
+def sync(t):
+    """Everything that was sent is looked at, and a pause has been heard of."""
+    before = sum(c["type"] == "pong" for c in t.control)
+    t.send_control(type="ping")
+    t.wait(lambda: sum(c["type"] == "pong" for c in t.control) > before)
+
+
 def paste(t, size, chunk=16384):
     """As a good client does: it stops while it is told to."""
     line = b"x" * 99 + b"\r"
     data = line * (size // len(line))
     for i in range(0, len(data), chunk):
-        if t.control and [c["type"] for c in t.control if c["type"] in ("pause", "resume")][-1:] == ["pause"]:
+        sync(t)
+        if paused(t):
             return i
         t.send(data[i:i + chunk])
     return len(data)
@@ -254,7 +266,8 @@ def test_a_paste_arrives_whole(terminal):
     t.send(f"stty raw -echo; echo rea''dy; head -c {len(data)} | sha256sum; stty sane\r")
     t.expect("ready", since=at)
     for i in range(0, len(data), 16384):
-        while [c["type"] for c in t.control if c["type"] in ("pause", "resume")][-1:] == ["pause"]:
+        sync(t)
+        while paused(t):
             time.sleep(0.01)
         t.send(data[i:i + 16384])
     t.expect(hashlib.sha256(data).hexdigest(), since=at)

@@ -25,6 +25,8 @@ static void good_frames(void **state)
     assert_int_equal(c.signal, SIGTERM);
     assert_int_equal(rp_control_parse(RP_STR("{\"type\":\"eof\"}"), &c, NULL), 0);
     assert_int_equal(c.type, RP_CONTROL_EOF);
+    assert_int_equal(rp_control_parse(RP_STR("{\"type\":\"ping\"}"), &c, NULL), 0);
+    assert_int_equal(c.type, RP_CONTROL_PING);
 }
 
 static void bad_frames(void **state)
