@@ -70,8 +70,10 @@ static void spawned(void *ctx, struct rp_process *p, const struct rp_error *err)
     struct rp_call *call = ctx;
     if (err) {
         struct rp_error why = *err;
+        /* which of the two it was only init's words say */
         if (why.code == RP_ERROR_INVALID && !why.pointer[0])
-            snprintf(why.pointer, sizeof(why.pointer), "/command");
+            snprintf(why.pointer, sizeof(why.pointer), "%s",
+                     strstr(why.message, "working directory") ? "/cwd" : "/command");
         rp_api_reply_error(call, &why);
     } else {
         bool terminal = rp_process_kind_of(p) == RP_PROCESS_TERMINAL;
