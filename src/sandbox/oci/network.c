@@ -368,16 +368,22 @@ static int start_keeper(struct rp_network *n, struct rp_error *err)
 
 /* ---- open and close ---- */
 
+static void stop_keeper(struct rp_network *n)
+{
+    if (!n->keeper_runs)
+        return;
+    pthread_mutex_lock(&n->lock);
+    n->stop = true;
+    pthread_cond_broadcast(&n->changed);
+    pthread_mutex_unlock(&n->lock);
+    wake_keeper(n);
+    pthread_join(n->keeper, NULL);
+    n->keeper_runs = false;
+}
+
 static void network_free(struct rp_network *n)
 {
-    if (n->keeper_runs) {
-        pthread_mutex_lock(&n->lock);
-        n->stop = true;
-        pthread_cond_broadcast(&n->changed);
-        pthread_mutex_unlock(&n->lock);
-        wake_keeper(n);
-        pthread_join(n->keeper, NULL);
-    }
+    stop_keeper(n);
     rp_network_rules_free(n->rules);
     for (uint32_t i = 0; i < RP_NETWORK_SLOTS; i++)
         free(n->slots[i].record);
@@ -467,25 +473,16 @@ int rp_network_destroy_all(struct rp_network *n, struct rp_error *err)
 {
     struct rp_error first = {0};
     int result = 0;
-    pthread_mutex_lock(&n->lock);
-    n->ready_target = 0; /* the keeper makes no more */
+    stop_keeper(n); /* first: it may be making one more */
     for (uint32_t i = 0; i < RP_NETWORK_SLOTS; i++) {
         struct slot *s = &n->slots[i];
-        if (s->state != SLOT_READY && s->state != SLOT_TAKEN)
+        if (s->state == SLOT_FREE)
             continue;
         if (rp_network_slot_release(&n->place, i, result ? NULL : &first) < 0 ||
             (s->record &&
              rp_network_record_remove(n->directory, s->record->sandbox, result ? NULL : &first) < 0))
             result = -1;
     }
-    n->ready_count = 0;
-    pthread_mutex_unlock(&n->lock);
-    pthread_mutex_lock(&n->lock);
-    n->stop = true;
-    pthread_mutex_unlock(&n->lock);
-    wake_keeper(n);
-    pthread_join(n->keeper, NULL);
-    n->keeper_runs = false;
     if (rp_network_rules_remove(n->rules, result ? NULL : &first) < 0)
         result = -1;
     if (rp_network_slots_sweep(&n->place, NULL, NULL, result ? NULL : &first) < 0)

@@ -131,15 +131,13 @@ static void say_chains(struct text *t, const struct rp_network_rules *r)
     *strchr(gateway, '/') = '\0';
     *strchr(resolver, '/') = '\0';
 
-    /* Everything a slot sends: only from its own address, only when it has a policy, never to the host. It is
-     * before connection tracking and before anyone's DNAT, which could turn an address of the host into
-     * another. */
+    /* Everything a slot sends: only from its own address, never to the host. It is before connection tracking
+     * and before anyone's DNAT, which could turn an address of the host into another. */
     say(t,
         " chain guard { type filter hook prerouting priority raw; policy accept;"
         " iifname \"%sv*\" goto guarded; }\n"
         " chain guarded {\n"
         "  iifname . ip saddr != @slots drop\n"
-        "  ip saddr != @internet ip saddr != @listed drop\n"
         "  ip daddr %s meta l4proto { tcp, udp } th dport 53 accept\n"
         "  ip daddr %s drop\n"
         "  ip daddr @permitted_here accept\n"
@@ -153,7 +151,9 @@ static void say_chains(struct text *t, const struct rp_network_rules *r)
         " chain forward { type filter hook forward priority filter; policy accept;\n"
         "  iifname \"%sv*\" goto outbound\n"
         "  oifname \"%sv*\" goto inbound\n }\n"
+        " chain refused { reject with icmp type admin-prohibited; }\n"
         " chain outbound {\n"
+        "  ip saddr != @internet ip saddr != @listed goto refused\n"
         "  oifname \"%sv*\" drop\n"
         "  ct state invalid drop\n"
         "  ct state new add @connections { ip saddr ct count over %d } drop\n"
@@ -161,10 +161,10 @@ static void say_chains(struct text *t, const struct rp_network_rules *r)
         "  ip daddr %s ct original ip daddr %s accept\n"
         "  ip saddr @listed goto outbound_listed\n"
         "  goto outbound_open\n }\n"
-        " chain outbound_listed { ip saddr . ip daddr @allowed goto outbound_open; drop; }\n"
+        " chain outbound_listed { ip saddr . ip daddr @allowed goto outbound_open; goto refused; }\n"
         " chain outbound_open {\n"
         "  ip daddr @permitted accept\n"
-        "  ip daddr @blocked drop\n"
+        "  ip daddr @blocked goto refused\n"
         "  accept\n }\n",
         tag, tag, tag, RP_NETWORK_CONNECTIONS, resolver, gateway);
     say(t, " chain inbound {\n"
@@ -176,13 +176,15 @@ static void say_chains(struct text *t, const struct rp_network_rules *r)
         " chain input { type filter hook input priority filter; policy accept;"
         " iifname \"%sv*\" goto input_slot; }\n"
         " chain input_slot {\n"
+        "  ip saddr != @internet ip saddr != @listed goto refused\n"
         "  ct original ip daddr %s meta l4proto { tcp, udp } th dport 53 accept\n"
         "  ip saddr @internet ip daddr @permitted_here accept\n"
         "  ip saddr . ip daddr @allowed ip daddr @permitted_here accept\n"
         "  drop\n }\n"
         " chain output { type filter hook output priority filter; policy accept;"
         " oifname \"%sv*\" goto output_slot; }\n"
-        " chain output_slot { ct state established,related accept; drop; }\n"
+        " chain output_slot { ct state established,related accept; icmp type destination-unreachable accept; "
+        "drop; }\n"
         " chain translate { type nat hook postrouting priority srcnat; policy accept;\n"
         "  ip saddr %s oifname != \"%sv*\" masquerade\n }\n",
         tag, gateway, tag, prefix, tag);

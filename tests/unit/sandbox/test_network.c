@@ -169,7 +169,8 @@ static int inside_is_as_wanted(void *ctx)
     if (RUN("sh", "-c", "ip link show eth0 | grep -q 'mtu 1400'") != 0)
         return 3;
     /* No IPv6 but for ::1. */
-    if (RUN("sh", "-c", "test -z \"$(ip -6 addr show dev eth0)\" && ip -6 addr show dev lo | grep -qw ::1/128") != 0)
+    if (RUN("sh", "-c",
+            "test -z \"$(ip -6 addr show dev eth0)\" && ip -6 addr show dev lo | grep -qw ::1/128") != 0)
         return 4;
     if (setgid(64000) < 0 || setuid(64000) < 0)
         return 5;
@@ -214,6 +215,17 @@ static void none_reaches_nothing(void **state)
     assert_false(reaches_udp(slot.netns, NULL, gateway, 53, NEVER));
     assert_false(reaches_tcp(slot.netns, gateway, 53, NEVER));
     assert_false(reaches_tcp(slot.netns, WORLD_HOST, WORLD_PORT, NEVER));
+}
+
+/* A program that has no network should say so, not wait for it. */
+static void a_refusal_is_told_at_once(void **state)
+{
+    struct rp_network_slot none = take(ONE), some = online(TWO);
+    uint64_t before = rp_clock_monotonic_ns();
+    assert_false(reaches_udp(none.netns, NULL, "100.88.0.1", 53, 5000));
+    assert_false(reaches_tcp(none.netns, WORLD_INTERNET, WORLD_PORT, 5000));
+    assert_false(reaches_tcp(some.netns, WORLD_PRIVATE, WORLD_PORT, 5000));
+    assert_true(rp_clock_monotonic_ns() - before < UINT64_C(4) * 1000 * 1000 * 1000);
 }
 
 static void internet_reaches_the_internet_only(void **state)
@@ -641,6 +653,7 @@ int main(void)
         TEST(inside_of_a_slot),
         TEST(traffic_is_counted),
         TEST(none_reaches_nothing),
+        TEST(a_refusal_is_told_at_once),
         TEST(internet_reaches_the_internet_only),
         TEST(neighbours_and_host_do_not_meet),
         TEST(allow_list_is_exact),
