@@ -41,7 +41,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             touch(q.spawn.cwd);
             touch(q.spawn.label);
         } else if (q.type == RP_INIT_SIGNAL) {
-            check(q.signal.signal >= 1 && q.signal.signal <= 64 && q.signal.target <= RP_SIGNAL_FOREGROUND);
+            check(q.signal.signal >= 1 && q.signal.signal <= 64 && q.signal.target <= RP_SIGNAL_SESSION);
         } else if (q.type == RP_INIT_CGROUP || q.type == RP_INIT_CGROUP_DROP) {
             check(q.step < RP_INIT_STEPS_MAX);
         } else if (q.type == RP_INIT_CONNECT) {

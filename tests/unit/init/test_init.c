@@ -196,6 +196,30 @@ static void signals_reach_the_foreground(void **state)
     close(c);
 }
 
+/* The jobs of an interactive shell are in groups of their own, but in its session; others are not. */
+static void a_session_is_reached_whole(void **state)
+{
+    int c = world_connect(&world);
+    struct spawned other = spawn(c, 2, RP_SPAWN_MERGE, SHELL("sleep 100"));
+    struct spawned s = spawn(c, 1, RP_SPAWN_PTY, (const char *const[]){"bash", "--norc", "-i", NULL});
+    int pty = s.streams[RP_STREAM_PTY];
+    static const char line[] = "(trap '' HUP; sleep 101) & sleep 102 & jobs -p | wc -l | sed s/^/jobs:/\n";
+    assert_true(write(pty, line, sizeof(line) - 1) > 0);
+    (void)read_until(pty, "jobs:2");
+    signal_request(c, 1, SIGKILL, RP_SIGNAL_SESSION);
+    expect_ok(c);
+    assert_int_equal(expect_exited(c, 1).signal, SIGKILL);
+    struct spawned look = spawn(c, 3, RP_SPAWN_MERGE, SHELL("sleep 0.1; pgrep -a sleep; echo end"));
+    const char *left = read_until(look.streams[RP_STREAM_STDOUT], "end");
+    assert_non_null(strstr(left, "sleep 100\n"));
+    assert_null(strstr(left, "sleep 101"));
+    assert_null(strstr(left, "sleep 102"));
+    close(look.streams[RP_STREAM_STDOUT]);
+    close(other.streams[RP_STREAM_STDOUT]);
+    close(pty);
+    close(c);
+}
+
 static void processes_outlive_connections(void **state)
 {
     int c = world_connect(&world);
@@ -688,6 +712,57 @@ static void a_stopped_child_holds_up_no_one(void **state)
     close(c);
 }
 
+/* For engines that hand no socket down: it binds one, for its own user alone. */
+static void it_can_bind_its_own_socket(void **state)
+{
+    struct world own = {0};
+    struct stat st;
+    snprintf(own.socket, sizeof(own.socket), "%s/own", world.dir);
+    fflush(NULL);
+    pid_t pid = fork();
+    if (pid == 0) {
+        execl(getenv("REPLD_INIT"), "repld-init", "--socket", own.socket, NULL);
+        _exit(99);
+    }
+    for (int i = 0; i < 1000 && stat(own.socket, &st) < 0; i++)
+        usleep(5000);
+    assert_true(S_ISSOCK(st.st_mode));
+    assert_int_equal(st.st_mode & 0777, 0600);
+    usleep(20000); /* from bind to listen */
+    int c = world_connect(&own);
+    struct rp_wire_writer q = request_begin(RP_INIT_SHUTDOWN);
+    rp_wire_put_u32(&q, 1000);
+    request_send(c, &q, -1);
+    expect_ok(c);
+    int status;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+    close(c);
+}
+
+/* Without a listener, or with something else in its place, it says why and ends. */
+static void it_refuses_a_wrong_listener(void **state)
+{
+    for (int kind = 0; kind < 3; kind++) {
+        pid_t pid = fork();
+        if (pid == 0) {
+            int silence = open("/dev/null", O_WRONLY);
+            int fd = kind == 0 ? -1 : kind == 1 ? silence : socket(AF_UNIX, SOCK_STREAM, 0);
+            dup2(silence, 2);
+            if (fd >= 0 && fd != 3)
+                dup2(fd, 3);
+            if (fd < 0)
+                close(3);
+            fcntl(3, F_SETFD, 0);
+            execl(getenv("REPLD_INIT"), "repld-init", NULL);
+            _exit(99);
+        }
+        int status;
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        assert_int_equal(WEXITSTATUS(status), 70);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -697,6 +772,7 @@ int main(void)
         T(pipes_and_end_of_input),
         T(failures_leave_nothing),
         T(signals_reach_the_foreground),
+        T(a_session_is_reached_whole),
         T(processes_outlive_connections),
         T(daemons_do_not_hide_the_end),
         T(shutdown_asks_first),
@@ -713,6 +789,8 @@ int main(void)
         T(malformed_messages_cost_their_connection),
         T(requests_before_hello_are_refused),
         T(a_stopped_child_holds_up_no_one),
+        T(it_can_bind_its_own_socket),
+        T(it_refuses_a_wrong_listener),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
