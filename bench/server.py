@@ -26,11 +26,13 @@ SOCKETS = 1000
 
 
 def time_to_ready(server):
-    """Starts it and asks until it answers; the server's own start() polls too seldom for this."""
+    """Starts it and asks until it answers; the server's own start() polls too seldom for this. Milliseconds until /ready
+    said 200, and until /health did, which does not ask the store and the driver."""
     command = [server.binary, "serve"]
     for name, value in server.settings.items():
         command += ["--" + name.replace("_", "-"), str(value)]
-    request = b"GET /ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    request = b"GET %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    serves = None
     with open(server.log_path, "ab") as log:
         started = time.monotonic()
         server.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=server.env,
@@ -38,9 +40,13 @@ def time_to_ready(server):
         while time.monotonic() - started < 30:
             with contextlib.suppress(OSError):
                 with socket.create_connection(("127.0.0.1", server.port), timeout=5) as s:
-                    s.sendall(request)
+                    s.sendall(request % (b"/ready" if serves else b"/health"))
                     if s.recv(64).startswith(b"HTTP/1.1 200 "):
-                        return (time.monotonic() - started) * 1000
+                        now = (time.monotonic() - started) * 1000
+                        if serves:
+                            return now, serves
+                        serves = now
+                        continue
             time.sleep(0.001)
     raise SystemExit("never ready:\n" + server.log_tail())
 
@@ -102,9 +108,9 @@ def main():
         for _ in range(STARTS):
             server.stop()
             ready.append(time_to_ready(server))
-        median = statistics.median(ready)
+        median, serves = statistics.median(r[0] for r in ready), statistics.median(r[1] for r in ready)
         row("server: ready after start", median, "≤ 50", "ms", median <= 50,
-            f"median of {STARTS}, {min(ready):.0f} to {max(ready):.0f}")
+            f"median of {STARTS}; the first answer of /health came after {serves:.0f} ms, the rest is the driver's check")
         time.sleep(3)
         pids = processes(server)
         total = sum(memory(p, "Pss") for p in pids) / (1 << 20)

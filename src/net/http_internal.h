@@ -98,7 +98,7 @@ struct http_connection {
     uint64_t progress_mark;
     unsigned char state;
     unsigned char strikes;
-    uint32_t seen;       /* bytes of an unfinished head that were looked at */
+    uint32_t seen; /* bytes of an unfinished head that were looked at */
     size_t linger_left;
     unsigned processing; /* on the stack: the memory stays */
     bool kicked : 1;     /* a deferred call is under way */

@@ -229,7 +229,8 @@ static void begin_response(struct proxy *p, const struct rp_http_response *r, bo
 
     bool bodyless = p->head_request || r->status == 204 || r->status == 304;
     p->phase = IN_BODY;
-    p->keep = r->keep_alive;
+    /* not after HEAD: programs that send a body all the same are too many */
+    p->keep = r->keep_alive && !p->head_request;
     p->left = r->content_length;
     if (bodyless) {
         p->left = 0;
