@@ -115,8 +115,8 @@ static int open_parts(struct server *s, struct rp_error *err)
         (int)sizeof database)
         return rp_error_set(err, RP_ERROR_INVALID, "the data directory's path is too long");
     g->loop = rp_loop_new();
-    if (watch_signals(s, err) < 0 || rp_stacks_load(g->settings->stacks_dir, &g->stacks, err) < 0 ||
-        rp_store_open(g->loop, database, &g->store, err) < 0 ||
+    g->stacks = s->start->stacks;
+    if (watch_signals(s, err) < 0 || rp_store_open(g->loop, database, &g->store, err) < 0 ||
         rp_processes_new(g->loop, g->settings->runtime_dir, g->settings->ring_size, &g->processes, err) < 0)
         return -1;
     g->files = rp_files_new(g->loop);

@@ -9,6 +9,8 @@
 
 #include "base/settings.h"
 
+struct rp_stacks;
+
 enum { RP_LISTENERS_MAX = 4 };
 
 /* What the supervisor hands over. The descriptors are close-on-exec and non-blocking, and belong to the
@@ -17,7 +19,8 @@ struct rp_gateway_start {
     size_t listener_count;
     int listeners[RP_LISTENERS_MAX]; /* listening TCP sockets; they outlive this process in the supervisor */
     const char *orchestrator_socket; /* path, for rp_orchestrator_new */
-    int ready;                       /* a pipe: write one byte when requests are served, then close it */
+    struct rp_stacks *stacks; /* loaded while this process was root: its files may be readable to it only */
+    int ready;                /* a pipe: write one byte when requests are served, then close it */
 };
 
 /*

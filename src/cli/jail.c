@@ -30,7 +30,8 @@ static int bind_path(const char *from, const char *root, const char *to, unsigne
     if (S_ISDIR(st.st_mode)) {
         mkdir(target, 0755);
     } else {
-        _cleanup_close_ int fd = open(target, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+        int fd = open(target, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+        rp_close_fd(&fd);
     }
     if (mount(from, target, NULL, MS_BIND, NULL) < 0)
         return rp_error_errno(err, RP_ERROR_INTERNAL, errno, "bind \"%s\" at %s", from, to);
@@ -75,10 +76,6 @@ static int bind_own(const struct rp_settings *s, const char *root, struct rp_err
         bind_path(s->environments_dir, root, "/environments", DATA | MS_RDONLY, err) < 0 ||
         bind_path("/proc", root, "/proc", DATA | MS_RDONLY, err) < 0)
         return -1;
-    /* A server without stacks has no use, but it can say so. */
-    if (access(s->stacks_dir, F_OK) == 0 &&
-        bind_path(s->stacks_dir, root, "/stacks", DATA | MS_RDONLY, err) < 0)
-        return -1;
     return 0;
 }
 
@@ -101,7 +98,6 @@ int rp_jail_enter(struct rp_settings *s, struct rp_error *err)
         return rp_error_errno(err, RP_ERROR_INTERNAL, errno, "change the root");
     s->data_dir = "/data";
     s->runtime_dir = "/run";
-    s->stacks_dir = "/stacks";
     s->environments_dir = "/environments";
     return 0;
 }

@@ -3,7 +3,7 @@
  * came from outside.
  *
  * The process gets a mount namespace of its own whose root is an almost empty tmpfs: /data/gateway and
- * /run/rings (its own, writable), /run/orchestrator.sock, /stacks, /environments, /proc, four devices, and
+ * /run/rings (its own, writable), /run/orchestrator.sock, /environments, /proc, four devices, and
  * the system's libraries and /etc, read-only. So it needs no right to enter the folders above the data
  * directory (a clone in /root works), and has none to look around. Then: no supplementary groups, the
  * gateway's uid and gid, no capabilities, an empty bounding set, no_new_privs.

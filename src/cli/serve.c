@@ -1,5 +1,6 @@
 /* serve.c: `repld serve`: the settings, and which of the server's three processes this one is. */
 #include <fcntl.h>
+#include <malloc.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -14,6 +15,7 @@
 #include "cli/jail.h"
 #include "cli/prepare.h"
 #include "cli/supervisor.h"
+#include "domain/stack.h"
 #include "orchestrator/orchestrator.h"
 
 static int fail(const struct rp_error *e)
@@ -77,7 +79,8 @@ static int run_gateway(struct rp_settings *s, unsigned listeners)
         start.listeners[i] = RP_CHILD_TCP + (int)i;
     struct rp_error e;
     pid_t parent = getppid();
-    if (rp_jail_enter(s, &e) < 0 || rp_drop_privileges(s->user_id, s->group_id, &e) < 0)
+    if (rp_stacks_load(s->stacks_dir, &start.stacks, &e) < 0 || rp_jail_enter(s, &e) < 0 ||
+        rp_drop_privileges(s->user_id, s->group_id, &e) < 0)
         return fail(&e);
     /* A change of identity forgets it. */
     if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0 || getppid() != parent)
@@ -100,6 +103,7 @@ static int run_child(int argc, char **argv)
         return fail(&e);
     rp_log_open(gateway ? "gateway" : "orchestrator", log_level(s.log_level), s.log_json);
     block_ending_signals();
+    mallopt(M_ARENA_MAX, 2); /* a heap for each worker thread would only hold on to memory */
     int status = gateway ? run_gateway(&s, (unsigned)listeners) : run_orchestrator(&s);
     rp_settings_done(&s);
     return status;
