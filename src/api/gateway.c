@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
@@ -156,10 +157,23 @@ static void close_parts(struct server *s)
     rp_loop_free(g->loop);
 }
 
+/* 8,192 connections, each perhaps with one into a sandbox, want more than the usual 1,024. */
+static void raise_descriptor_limit(void)
+{
+    enum { WANTED = 65536 };
+    struct rlimit files;
+    if (getrlimit(RLIMIT_NOFILE, &files) < 0 || files.rlim_cur >= WANTED)
+        return;
+    files.rlim_cur = files.rlim_max < WANTED ? files.rlim_max : WANTED;
+    if (setrlimit(RLIMIT_NOFILE, &files) < 0)
+        rp_log(RP_LOG_WARNING, "the limit of descriptors stays low", NULL);
+}
+
 int rp_gateway_main(const struct rp_settings *settings, const struct rp_gateway_start *start)
 {
     struct server s = {.g = {.settings = settings}, .start = start, .signals = -1};
     struct rp_error err = {0};
+    raise_descriptor_limit();
     if (open_parts(&s, &err) < 0) {
         rp_log(RP_LOG_ERROR, "the gateway cannot start", "why", err.message, NULL);
         return 1;
