@@ -41,21 +41,21 @@ enum { RULE_ALLOW = -1 };
 static const struct rule {
     const char *name;
     int errno_value; /* or RULE_ALLOW */
+    unsigned arg_count;
     struct {
         unsigned index;
         enum scmp_compare op;
         uint64_t a, b;
     } args[2];
-    unsigned arg_count;
 } rules[] = {
-    {"personality", RULE_ALLOW, {{0, SCMP_CMP_EQ, 0, 0}}, 1},
-    {"personality", RULE_ALLOW, {{0, SCMP_CMP_EQ, 0x8, 0}}, 1},
-    {"personality", RULE_ALLOW, {{0, SCMP_CMP_EQ, 0x20000, 0}}, 1},
-    {"personality", RULE_ALLOW, {{0, SCMP_CMP_EQ, 0x20008, 0}}, 1},
-    {"personality", RULE_ALLOW, {{0, SCMP_CMP_EQ, 0xffffffff, 0}}, 1},
-    {"socket", EINVAL, {{0, SCMP_CMP_EQ, NETLINK_FAMILY, 0}, {2, SCMP_CMP_EQ, NETLINK_AUDIT, 0}}, 2},
-    {"socket", RULE_ALLOW, {{0, SCMP_CMP_NE, NETLINK_FAMILY, 0}}, 1},
-    {"socket", RULE_ALLOW, {{2, SCMP_CMP_NE, NETLINK_AUDIT, 0}}, 1},
+    {"personality", RULE_ALLOW, 1, {{0, SCMP_CMP_EQ, 0, 0}}},
+    {"personality", RULE_ALLOW, 1, {{0, SCMP_CMP_EQ, 0x8, 0}}},
+    {"personality", RULE_ALLOW, 1, {{0, SCMP_CMP_EQ, 0x20000, 0}}},
+    {"personality", RULE_ALLOW, 1, {{0, SCMP_CMP_EQ, 0x20008, 0}}},
+    {"personality", RULE_ALLOW, 1, {{0, SCMP_CMP_EQ, 0xffffffff, 0}}},
+    {"socket", EINVAL, 2, {{0, SCMP_CMP_EQ, NETLINK_FAMILY, 0}, {2, SCMP_CMP_EQ, NETLINK_AUDIT, 0}}},
+    {"socket", RULE_ALLOW, 1, {{0, SCMP_CMP_NE, NETLINK_FAMILY, 0}}},
+    {"socket", RULE_ALLOW, 1, {{2, SCMP_CMP_NE, NETLINK_AUDIT, 0}}},
 };
 
 static uint64_t all_namespace_flags(void)
@@ -70,9 +70,9 @@ static uint64_t all_namespace_flags(void)
 static struct rule clone_rule(size_t i)
 {
     if (i == RP_ARRAY_SIZE(namespace_flags))
-        return (struct rule){"clone", RULE_ALLOW, {{0, SCMP_CMP_MASKED_EQ, all_namespace_flags(), 0}}, 1};
+        return (struct rule){"clone", RULE_ALLOW, 1, {{0, SCMP_CMP_MASKED_EQ, all_namespace_flags(), 0}}};
     uint64_t flag = namespace_flags[i];
-    return (struct rule){"clone", EPERM, {{0, SCMP_CMP_MASKED_EQ, flag, flag}}, 1};
+    return (struct rule){"clone", EPERM, 1, {{0, SCMP_CMP_MASKED_EQ, flag, flag}}};
 }
 
 static const char *operator_name(enum scmp_compare op)

@@ -405,7 +405,19 @@ static void bad_input_is_named(void **state)
     assert_int_equal(oci_driver->ops->step_drop(oci_driver, id, 0, &e), -1);
     oci_destroy(id);
 
+    /* The runtime works as the sandbox's root, who must be able to pass to the tiny root. */
+    char closed[256], inner[300];
+    oci_path(closed, sizeof(closed), "closed");
+    snprintf(inner, sizeof(inner), "%s/runtime", closed);
+    assert_int_equal(mkdir(closed, 0700), 0);
+    assert_int_equal(mkdir(inner, 0700), 0);
     struct rp_settings wrong = oci_settings;
+    wrong.runtime_dir = inner;
+    struct rp_driver *none;
+    assert_int_equal(rp_oci_driver_open(&wrong, oci_network, &none, &e), -1);
+    assert_int_equal(e.code, RP_ERROR_INVALID);
+    assert_non_null(strstr(e.message, "lets only its owner pass"));
+    wrong = oci_settings;
     wrong.oci_runtime = "no-such-runtime";
     struct rp_driver *d;
     assert_int_equal(rp_oci_driver_open(&wrong, oci_network, &d, &e), -1);
