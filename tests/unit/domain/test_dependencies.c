@@ -69,8 +69,8 @@ static const char *const hostile[] = {
     "a\x7f",
     "\xc3\xa9",
     "\xff\xfe",
-    "\xe2\x80\xae"
-    "evil",
+    ("\xe2\x80\xae"
+     "evil"),
     "==1.0 --hash=sha256:00",
     "1.0 ; python_version < '3'",
     "1.0 # comment",
