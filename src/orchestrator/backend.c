@@ -1,5 +1,7 @@
 #include "orchestrator/backend.h"
 
+#include "base/log.h"
+#include "sandbox/oci/host_limits.h"
 #include "sandbox/oci/network.h"
 #include "sandbox/oci/oci.h"
 
@@ -26,6 +28,10 @@ static int open_all(const struct rp_settings *s, struct rp_backend *b, struct rp
         return rp_error_prefix(err, "network");
     if (rp_oci_driver_open(s, b->network, &b->driver, err) < 0)
         return rp_error_prefix(err, "OCI driver");
+    /* A host that refuses (a container, say) serves all the same. */
+    struct rp_error why = {0};
+    if (rp_host_limits_raise(s->max_sandboxes, &why) < 0)
+        rp_log(RP_LOG_WARNING, "one sandbox can use up what all have", "why", why.message, NULL);
     return 0;
 }
 

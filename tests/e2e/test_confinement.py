@@ -1,4 +1,5 @@
 """What user code may not do, tried from inside through the public API; and that its neighbours do not notice."""
+import ctypes
 import os
 import re
 import time
@@ -201,6 +202,32 @@ while True:
     still_works(project)
     still_works(neighbour)
     server.get("/health")
+
+
+INOTIFY = """
+import ctypes, time
+libc = ctypes.CDLL(None)
+made = 0
+while made < 10000 and libc.inotify_init() >= 0:
+    made += 1
+print(made, flush=True)
+"""
+
+
+def test_inotify_is_not_used_up_for_the_others(project, neighbour, server):
+    """The kernel counts it against the host's root for all sandboxes: each needs a bound of its own."""
+    pid = start_process(project, "python3", "-c", INOTIFY + "time.sleep(1000)")
+    wait_for(lambda: project.get(f"/processes/{pid}/output").text, 30)
+    assert int(project.get(f"/processes/{pid}/output").text) == 128
+    assert inside(neighbour, INOTIFY) == "128\n"
+    mine = ctypes.CDLL(None).inotify_init()
+    assert mine >= 0, "the host's root has none left"
+    os.close(mine)
+
+
+def test_pending_signals_are_bounded(project):
+    """As inotify: 96,000 of one sandbox would be all that the host's root has."""
+    assert shell(project, "ulimit -i")[1] == "4096\n"
 
 
 def start_process(project, *argv):

@@ -2,6 +2,8 @@
 
 #include "base/json.h"
 
+enum { PENDING_SIGNALS = 4096 };
+
 static void strings(struct rp_json_writer *w, const char *key, const char *const *values, size_t count)
 {
     rp_json_key(w, key);
@@ -47,6 +49,8 @@ static void process(struct rp_json_writer *w, const struct rp_oci_config *c)
     rp_json_open_array(w);
     rlimit(w, "RLIMIT_NOFILE", c->files_max);
     rlimit(w, "RLIMIT_CORE", 0);
+    /* counted against the host's root as well, whose own limit is some 3,000 a GiB of memory */
+    rlimit(w, "RLIMIT_SIGPENDING", PENDING_SIGNALS);
     rp_json_close_array(w);
     rp_json_close_object(w);
 }

@@ -6,10 +6,12 @@
 #include <linux/capability.h>
 #include <linux/openat2.h>
 #include <sched.h>
+#include <string.h>
 #include <sys/fsuid.h>
 
 #include "base/cleanup.h"
 #include "proto/init.h"
+#include "sandbox/oci/host_limits.h"
 #include "sandbox/oci/rootfs_internal.h"
 
 static int failed(struct rp_attachment *a, const char *what)
@@ -87,13 +89,26 @@ static int mask_sysfs(int root)
     return 0;
 }
 
-/* No user namespace can be made inside from here on: its sysctl belongs to the user namespace we enter. */
-static int forbid_user_namespaces(const struct rp_attachment *a)
+/* The kernel counts these against the sandbox's users and, since root made the namespace, against the host's root for
+ * all sandboxes together: without a bound of its own one sandbox would use up everybody's (host_limits.c). */
+static int limit_namespace(const struct rp_attachment *a)
 {
-    if (setns(a->userns, CLONE_NEWUSER) < 0)
+    static const struct {
+        const char *name, *value;
+    } bounds[] = {
+        {"max_inotify_instances", RP_TEXT(RP_INOTIFY_INSTANCES)},
+        {"max_inotify_watches", RP_TEXT(RP_INOTIFY_WATCHES)},
+        {"max_user_namespaces", "0"}, /* none can be made inside from here on */
+    };
+    if (setns(a->userns, CLONE_NEWUSER) < 0) /* whose sysctls these are */
         return -1;
-    _cleanup_close_ int fd = openat(a->limits, "max_user_namespaces", O_WRONLY | O_CLOEXEC);
-    return fd >= 0 && write(fd, "0", 1) == 1 ? 0 : -1;
+    for (size_t i = 0; i < sizeof(bounds) / sizeof(bounds[0]); i++) {
+        _cleanup_close_ int fd = openat(a->limits, bounds[i].name, O_WRONLY | O_CLOEXEC);
+        ssize_t n = (ssize_t)strlen(bounds[i].value);
+        if (fd < 0 || write(fd, bounds[i].value, (size_t)n) != n)
+            return -1;
+    }
+    return 0;
 }
 
 int rp_attach_child(void *attachment)
@@ -129,7 +144,7 @@ int rp_attach_child(void *attachment)
         return failed(a, "pivot_root");
     if (umount2(".", MNT_DETACH) < 0)
         return failed(a, "detach the tiny root");
-    if (forbid_user_namespaces(a) < 0)
-        return failed(a, "forbid user namespaces");
+    if (limit_namespace(a) < 0)
+        return failed(a, "limit its user namespace");
     return 0;
 }
