@@ -243,6 +243,9 @@ static void a_server_comes_up_and_ends_in_order(void **state)
     struct fixture *f = *state;
     launch(f, "plain");
     wait_ready(f);
+    /* ready is the gateway's word: on a busy machine the other child may not even have its signal handler */
+    for (int i = 0; i < 1000 && !notes(f, "orchestrator-began"); i++)
+        poll(NULL, 0, 10);
     assert_true(ask(f) > 0);
     kill(f->supervisor, SIGTERM);
     assert_int_equal(wait_exit(f), 0);
@@ -314,6 +317,8 @@ static void a_deaf_child_is_killed_by_the_second_signal(void **state)
     wait_ready(f);
     kill(f->supervisor, SIGTERM);
     poll(NULL, 0, 100);
+    for (int i = 0; i < 1000 && !notes(f, "orchestrator-began"); i++)
+        poll(NULL, 0, 10);
     kill(f->supervisor, SIGINT);
     assert_int_equal(wait_exit(f), 0);
     assert_int_equal(notes(f, "gateway-ended"), 0);
