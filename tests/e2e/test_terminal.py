@@ -376,7 +376,6 @@ def test_a_viewer_that_reads_nothing_costs_nothing(project):
     stuck = project.server.websocket(f"{project.path}/terminals/{t.id}?mode=write&since={t.offset}")
     t.run("head -c 50000000 /dev/zero | tr '\\0' 'q'; echo", timeout=120)
     assert repld.resident_bytes(gateway) - before < 4 << 20
-    assert not t.gaps
     stuck.close()
 
 
