@@ -474,6 +474,9 @@ void rp_process_finish(struct rp_process *p, bool lost)
         if (p->outputs[i] && !(p->flags & RP_PROCESS_LOG))
             rp_output_on_room(p->outputs[i], NULL, NULL);
     }
+    for (int i = 0; i < STREAMS; i++)
+        if (p->outputs[i])
+            rp_output_advanced(p->outputs[i]); /* what a pump had read and not yet told of */
     rp_timer_free(p->kill);
     p->kill = NULL;
     write_note(p);

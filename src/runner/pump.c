@@ -10,10 +10,13 @@
 enum {
     PTY_READ = 4096, /* what a read of a PTY master returns at most, plus one */
     PIPE_READ = RP_RING_READ_MAX,
-    WRITE_AT_ONCE = 4096,  /* the tty layer copies that much a piece */
-    SHORT_READ = 1024,     /* less than this: the source is empty, most likely */
-    RETRY_FULL_MS = 500,   /* tmpfs is full */
-    RETRY_HANGUP_MS = 100, /* nobody has the PTY open, but its process lives and may open it again */
+    WRITE_AT_ONCE = 4096,   /* the tty layer copies that much a piece */
+    SHORT_READ = 1024,      /* less than this: the source is empty, most likely */
+    FLOOD_READ = 4000,      /* a read of a PTY that gives this much is one of a flood */
+    FLOOD_SEND = 32 * 1024, /* of a flood, so much is sent at once … */
+    FLOOD_MS = 1,           /* … or what came in so long */
+    RETRY_FULL_MS = 500,    /* tmpfs is full */
+    RETRY_HANGUP_MS = 100,  /* nobody has the PTY open, but its process lives and may open it again */
 };
 
 struct rp_pump {
@@ -23,6 +26,8 @@ struct rp_pump {
     unsigned flags;
     struct rp_watch *watch;
     struct rp_timer *timer; /* drain, or a retry */
+    struct rp_timer *send;  /* while output of a flood waits to be sent */
+    size_t unsent;          /* in the ring, and its readers do not know yet */
     struct rp_output *output;
     struct rp_pump_callbacks callbacks;
     void *ctx;
@@ -51,6 +56,24 @@ static void set_watch(struct rp_pump *p)
                      (p->reading && !p->ended ? RP_WATCH_READ : 0) | (p->queue.length ? RP_WATCH_WRITE : 0));
 }
 
+/* Gives what was read to the ring's readers. */
+static void deliver(struct rp_pump *p)
+{
+    p->unsent = 0;
+    rp_timer_stop(p->send);
+    rp_output_advanced(p->output);
+    if (!p->dead)
+        p->callbacks.on_bytes(p->ctx);
+}
+
+static void on_send(void *ctx)
+{
+    struct rp_pump *p = ctx;
+    p->busy++;
+    deliver(p);
+    leave(p);
+}
+
 static void end(struct rp_pump *p)
 {
     if (p->ended || p->dead)
@@ -59,7 +82,10 @@ static void end(struct rp_pump *p)
     p->reading = false;
     rp_timer_stop(p->timer);
     set_watch(p);
-    p->callbacks.on_end(p->ctx);
+    if (p->unsent)
+        deliver(p);
+    if (!p->dead)
+        p->callbacks.on_end(p->ctx);
 }
 
 static void held(struct rp_pump *p)
@@ -118,10 +144,17 @@ static void nothing_read(struct rp_pump *p, ssize_t got)
     }
 }
 
+/* A PTY gives 4 KiB a read, and whoever reads it at once finds it empty each time. Sending each of them would
+ * wake the client for each, which slows all down; what a person types is never that much. */
+static bool flood_waits(const struct rp_pump *p, ssize_t last)
+{
+    return p->flags & RP_PUMP_PTY && !p->draining && last >= FLOOD_READ && p->unsent < FLOOD_SEND;
+}
+
 static void read_some(struct rp_pump *p)
 {
     size_t total = 0;
-    ssize_t got = 1;
+    ssize_t got = 1, last = 0;
     while (total < RP_PUMP_TURN) {
         if (!p->draining && !rp_output_room(p->output)) {
             p->reading = false;
@@ -131,6 +164,7 @@ static void read_some(struct rp_pump *p)
         if (got <= 0)
             break;
         total += (size_t)got;
+        last = got;
         if (got < SHORT_READ && !p->draining)
             break;
     }
@@ -138,9 +172,11 @@ static void read_some(struct rp_pump *p)
         return;
     if (total) {
         p->quiet = false;
-        rp_output_advanced(p->output);
-        if (!p->dead)
-            p->callbacks.on_bytes(p->ctx);
+        p->unsent += total;
+        if (!flood_waits(p, last))
+            deliver(p);
+        else if (!rp_timer_active(p->send))
+            rp_timer_start(p->send, FLOOD_MS, 0);
     }
     if (p->dead || p->ended)
         return;
@@ -336,6 +372,7 @@ struct rp_pump *rp_pump_new(struct rp_loop *loop, struct rp_watchdog *watchdog, 
         return NULL;
     }
     p->timer = rp_timer_new(loop, on_timer, p);
+    p->send = rp_timer_new(loop, on_send, p);
     set_watch(p);
     return p;
 }
@@ -348,6 +385,7 @@ void rp_pump_free(struct rp_pump *p)
     p->dead = true;
     rp_watch_free(p->watch);
     rp_timer_free(p->timer);
+    rp_timer_free(p->send);
     rp_close_fd(&p->fd);
     rp_buf_done(&p->queue);
     leave(p);
