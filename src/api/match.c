@@ -117,3 +117,14 @@ bool rp_origin_allowed(struct rp_str origin, struct rp_str host)
     }
     return true;
 }
+
+bool rp_fetch_allowed(const struct rp_http_request *r, bool commands)
+{
+    /* Browsers say it of every request to a trustworthy address, as loopback is; a page cannot change it. */
+    struct rp_str site = rp_http_header(r, "Sec-Fetch-Site");
+    if (commands && !rp_origin_allowed(rp_http_header(r, "Origin"), r->host))
+        return false;
+    if (!site.p || rp_str_is(site, "same-origin") || rp_str_is(site, "none"))
+        return true;
+    return !commands && rp_str_is(rp_http_header(r, "Sec-Fetch-Mode"), "navigate");
+}

@@ -116,8 +116,8 @@ void rp_api_handle(struct rp_gateway *g, struct rp_http_exchange *x)
         rp_http_reply_error(x, &err);
         return;
     }
-    if (commands(r, m.route) && !rp_origin_allowed(rp_http_header(r, "Origin"), r->host)) {
-        refuse(x, RP_ERROR_FORBIDDEN, "a page of another origin may not command this server");
+    if (!rp_fetch_allowed(r, commands(r, m.route))) {
+        refuse(x, RP_ERROR_FORBIDDEN, "a page of another origin may not use this server");
         return;
     }
 

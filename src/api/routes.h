@@ -36,6 +36,13 @@ enum rp_route_result rp_route_find(const struct rp_route *table, size_t count, s
 /* True when a request with this Origin field (p NULL: none) for this Host may change something. */
 bool rp_origin_allowed(struct rp_str origin, struct rp_str host);
 
+/*
+ * What a page of another origin may have a browser send here: `commands` (it would change something) nothing, as Origin or
+ * Sec-Fetch-Site tells; else only a navigation, such as a link. Its <script>, <img> and the like get no file of a project,
+ * nor start what a file is served from; previews are of other origins, but of the same site.
+ */
+bool rp_fetch_allowed(const struct rp_http_request *r, bool commands);
+
 /* service.c */
 rp_route_fn rp_api_root, rp_api_health, rp_api_ready, rp_api_health_v1, rp_api_stacks;
 

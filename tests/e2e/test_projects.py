@@ -194,6 +194,23 @@ def test_pages_of_other_origins_command_nothing(server, stopped_project):
     assert r.status_code == 200
 
 
+def test_what_a_browser_says_of_the_page_that_asks(server, stopped_project):
+    """Fetch metadata: it is there where Origin is not, as with <script src> and <img>, which send cookies or start things."""
+    content = f"{stopped_project.path}/files/content?path=main.py"
+    for site in ("cross-site", "same-site"):
+        for mode in ("no-cors", "cors", "websocket"):
+            r = server.get(content, headers={"Sec-Fetch-Site": site, "Sec-Fetch-Mode": mode}, expect=403)
+            problem(r, 403, "forbidden")
+        for mode in ("navigate", "no-cors"):  # a form posts by navigating
+            server.post(f"projects/{stopped_project.id}/start", expect=403,
+                        headers={"Sec-Fetch-Site": site, "Sec-Fetch-Mode": mode})
+        server.get("projects", headers={"Sec-Fetch-Site": site, "Sec-Fetch-Mode": "navigate"})
+    assert stopped_project.status()["state"] == "stopped"
+    for site in ("same-origin", "none"):
+        server.get(content, headers={"Sec-Fetch-Site": site, "Sec-Fetch-Mode": "cors"})
+        server.post(f"projects/{stopped_project.id}/stop", headers={"Sec-Fetch-Site": site, "Sec-Fetch-Mode": "cors"})
+
+
 def test_unknown_projects_and_routes(server):
     for i in ("aaaaaaaaaaaaaaaa", "x", "..", "%2e%2e", "a" * 200, "%00", "%ff", "AAAAAAAAAAAAAAAA"):
         for method, path in (("GET", ""), ("PATCH", ""), ("DELETE", ""), ("POST", "/start"), ("POST", "/run"),
