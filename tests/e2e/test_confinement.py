@@ -98,6 +98,33 @@ for family in range(64):
     assert {"1:ok", "2:ok", "10:ok", "16:ok"} <= set(out.split())
 
 
+def test_there_are_no_subvolumes_and_other_ioctls_work(project):
+    """A subvolume needs no privilege, and is not in the project's quota on every kernel."""
+    out = inside(project, """
+import errno, fcntl, os, termios
+app = os.open("/home/runner/app", os.O_RDONLY)
+def tell(what, fd, request, argument):
+    try:
+        fcntl.ioctl(fd, request, argument)
+        print(what, "ok")
+    except OSError as e:
+        print(what, errno.errorcode[e.errno])
+tell("create", app, 0x5000940e, bytearray(b"\\0" * 8 + b"sub".ljust(4088, b"\\0")))
+tell("create2", app, 0x50009418, bytearray(b"\\0" * 56 + b"sub2".ljust(4040, b"\\0")))
+tell("sync", app, 0x80089418, bytearray(8))
+with open("a", "wb") as a, open("b", "wb") as b:
+    a.write(b"x" * 4096)
+    a.flush()
+    with open("a", "rb") as source:
+        tell("clone", b.fileno(), 0x40049409, source.fileno())
+print(os.path.getsize("b"), os.path.exists("sub"), os.path.exists("sub2"))
+tell("pty", os.openpty()[0], termios.TIOCGWINSZ, bytearray(8))
+tell("nonblocking", os.pipe()[0], 0x5421, bytearray(b"\\1\\0\\0\\0"))
+""")
+    assert out.splitlines() == ["create ENOSYS", "create2 ENOSYS", "sync ENOSYS", "clone ok", "4096 False False",
+                                "pty ok", "nonblocking ok"]
+
+
 def test_there_are_no_32_bit_system_calls(project):
     """What the filter says of arguments does not hold for them: socketcall hides its own behind a pointer."""
     if os.uname().machine != "x86_64":

@@ -16,7 +16,7 @@ REFUSED = set("""
     unshare setns pivot_root chroot keyctl add_key request_key io_uring_setup io_uring_enter io_uring_register
     bpf perf_event_open userfaultfd
 """.split())
-BY_HAND = {"clone", "personality", "socket", "socketpair"}
+BY_HAND = {"clone", "personality", "socket", "socketpair", "ioctl"}
 MISSING = {"clone3"}  # ENOSYS by default: its flags are behind a pointer, and the C library falls back to clone
 FOREIGN = {"s390", "s390x", "ppc64le"}
 
