@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <sanitizer/asan_interface.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -37,6 +38,8 @@ static pid_t clone_vm(int (*f)(void *ctx), void *ctx, int flags, int *pidfd, str
         mmap(NULL, STACK_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
     if (stack == MAP_FAILED)
         return rp_error_errno(err, RP_ERROR_INTERNAL, errno, "stack for a child");
+    /* The frames of an earlier child that executed were never left: a sanitizer would take them for ours. */
+    ASAN_UNPOISON_MEMORY_REGION(stack, STACK_SIZE);
     sigset_t all, old;
     sigfillset(&all);
     pthread_sigmask(SIG_BLOCK, &all, &old);

@@ -124,38 +124,84 @@ static void count_one(void *ctx, const char *id)
     ++*(unsigned *)ctx;
 }
 
-static void after_any_crash_nothing_is_lost_and_nothing_is_left(void **state)
+static char root[64], data[96], runtime[96], environments[96], cgroup[48];
+static struct rp_settings settings;
+
+static int set_up(void **state)
 {
-    char root[64], data[96], runtime[96], environments[96], cgroup[48];
     snprintf(root, sizeof(root), "/var/tmp/repld-crash-oci-%d", getpid());
     snprintf(data, sizeof(data), "%s/data", root);
     snprintf(runtime, sizeof(runtime), "%s/run", root);
     snprintf(environments, sizeof(environments), "%s/environments", root);
     snprintf(cgroup, sizeof(cgroup), "repld-crash-%d", getpid());
-    assert_int_equal(mkdir(root, 0755), 0);
+    if (mkdir(root, 0755) < 0)
+        return -1;
     make_directory(root, "data");
     make_directory(root, "run");
-    assert_int_equal(mount("test", runtime, "tmpfs", 0, "mode=0711"), 0);
+    if (mount("test", runtime, "tmpfs", 0, "mode=0711") < 0)
+        return -1;
     make_directory(runtime, "records");
     make_environment(root);
-    struct rp_settings settings = {.data_dir = data,
-                                   .runtime_dir = runtime,
-                                   .environments_dir = environments,
-                                   .oci_runtime = runtime_name,
-                                   .init_path = INIT_PROGRAM,
-                                   .cgroup_root = cgroup,
-                                   .cgroup_layout = "auto",
-                                   .network_prefix = "100.88.0.0/16",
-                                   .resolver = "192.0.2.53",
-                                   .volume_size = UINT64_C(1) << 30,
-                                   .max_sandboxes = 100,
-                                   .warm_sandboxes = 0};
+    settings = (struct rp_settings){.data_dir = data,
+                                    .runtime_dir = runtime,
+                                    .environments_dir = environments,
+                                    .oci_runtime = runtime_name,
+                                    .init_path = INIT_PROGRAM,
+                                    .cgroup_root = cgroup,
+                                    .cgroup_layout = "auto",
+                                    .network_prefix = "100.88.0.0/16",
+                                    .resolver = "192.0.2.53",
+                                    .volume_size = UINT64_C(1) << 30,
+                                    .max_sandboxes = 100};
     struct fixture *f = rp_calloc(1, sizeof(*f));
     *f = (struct fixture){
         .own = &settings, .orchestrate = orchestrate, .crashes_wanted = 12, .life_ms = 1200, .pace_ms = 60};
     snprintf(f->root, sizeof(f->root), "%s", root);
     snprintf(f->records, sizeof(f->records), "%s/run/records", root);
     snprintf(f->socket, sizeof(f->socket), "%s/run/socket", root);
+    *state = f;
+    return 0;
+}
+
+static void destroy_one(void *ctx, const char *id)
+{
+    struct rp_driver *d = ctx;
+    struct rp_error e;
+    (void)!d->ops->destroy(d, id, &e);
+}
+
+/* Also after a test that failed in the middle: nothing of it may stay on the machine. */
+static int tear_down(void **state)
+{
+    struct fixture *f = *state;
+    gateway_close(f);
+    struct rp_backend backend;
+    struct rp_error e = {0};
+    if (rp_backend_open(&settings, &backend, &e) < 0 ||
+        backend.driver->ops->list(backend.driver, destroy_one, backend.driver, &e) < 0) {
+        print_error("%s\n", e.message);
+        return -1;
+    }
+    backend.driver->ops->free(backend.driver);
+    if (rp_network_destroy_all(backend.network, &e) < 0 || rp_volumes_unmount(backend.volumes, &e) < 0) {
+        print_error("%s\n", e.message);
+        return -1;
+    }
+    for (size_t i = 0; i < RP_ARRAY_SIZE(hierarchies); i++) {
+        char path[256];
+        snprintf(path, sizeof(path), "/sys/fs/cgroup/%s%s", hierarchies[i], cgroup);
+        if (rmdir(path) < 0 && errno != ENOENT && errno != ENOTDIR)
+            print_error("left: %s\n", path);
+    }
+    umount2(runtime, MNT_DETACH);
+    run_program((const char *const[]){"rm", "-rf", "--one-file-system", root, NULL});
+    free(f);
+    return access(root, F_OK) == 0 ? -1 : 0;
+}
+
+static void after_any_crash_nothing_is_lost_and_nothing_is_left(void **state)
+{
+    struct fixture *f = *state;
     gateway_open(f);
     gateway_run(f, left);
     gateway_close(f);
@@ -169,21 +215,9 @@ static void after_any_crash_nothing_is_lost_and_nothing_is_left(void **state)
         backend.driver->ops->list(backend.driver, count_one, &sandboxes, &e) < 0 ||
         rp_network_list(backend.network, count_one, &slots, &e) < 0)
         fail_msg("%s", e.message);
+    rp_backend_close(&backend);
     assert_int_equal(sandboxes, 0);
     assert_int_equal(slots, 0);
-    backend.driver->ops->free(backend.driver);
-    if (rp_network_destroy_all(backend.network, &e) < 0 || rp_volumes_unmount(backend.volumes, &e) < 0)
-        fail_msg("%s", e.message);
-    for (size_t i = 0; i < RP_ARRAY_SIZE(hierarchies); i++) {
-        char path[256];
-        snprintf(path, sizeof(path), "/sys/fs/cgroup/%s%s", hierarchies[i], cgroup);
-        if (rmdir(path) < 0)
-            assert_true(errno == ENOENT || errno == ENOTDIR);
-    }
-    assert_int_equal(umount2(runtime, MNT_DETACH), 0);
-    run_program((const char *const[]){"rm", "-rf", "--one-file-system", root, NULL});
-    assert_int_equal(access(root, F_OK), -1);
-    free(f);
 }
 
 int main(int argc, char **argv)
@@ -195,7 +229,8 @@ int main(int argc, char **argv)
         return 1;
     }
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(after_any_crash_nothing_is_lost_and_nothing_is_left),
+        cmocka_unit_test_setup_teardown(after_any_crash_nothing_is_lost_and_nothing_is_left, set_up,
+                                        tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
