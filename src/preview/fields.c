@@ -129,6 +129,8 @@ static bool put_field(struct rp_buf *out, struct rp_str name, struct rp_str valu
 static bool is_control_cookie(struct rp_str pair)
 {
     struct rp_str value, name = rp_str_trim(rp_str_cut(pair, '=', &value));
+    while (!name.n && value.n) /* a cookie without a name: a browser sends "=jwt=x" as "jwt=x" */
+        name = rp_str_trim(rp_str_cut(value, '=', &value));
     return rp_str_is_nocase(name, control_cookie);
 }
 

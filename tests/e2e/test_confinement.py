@@ -252,6 +252,26 @@ def test_inotify_is_not_used_up_for_the_others(project, neighbour, server):
     os.close(mine)
 
 
+def test_pseudoterminals_are_not_used_up_for_the_others(project, neighbour):
+    """The kernel has 3,072 for all sandboxes together."""
+    pid = start_process(project, "python3", "-c", """
+import os, time
+held = []
+try:
+    while len(held) < 5000:
+        held.append(os.openpty())
+except OSError:
+    pass
+print(len(held), flush=True)
+time.sleep(1000)
+""")
+    wait_for(lambda: project.get(f"/processes/{pid}/output").text, 30)
+    assert int(project.get(f"/processes/{pid}/output").text) <= 128
+    t = neighbour.terminal()
+    assert "works" in t.run("echo works")
+    t.close()
+
+
 def test_pending_signals_are_bounded(project):
     """As inotify: 96,000 of one sandbox would be all that the host's root has."""
     assert shell(project, "ulimit -i")[1] == "4096\n"

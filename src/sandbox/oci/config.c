@@ -4,6 +4,9 @@
 
 enum { PENDING_SIGNALS = 4096 };
 
+/* All sandboxes have 3,072 together (kernel.pty.max less kernel.pty.reserve). */
+#define PTYS "max=128"
+
 static void strings(struct rp_json_writer *w, const char *key, const char *const *values, size_t count)
 {
     rp_json_key(w, key);
@@ -61,11 +64,11 @@ static void mounts(struct rp_json_writer *w)
 {
     static const struct {
         const char *destination, *type;
-        const char *options[6];
+        const char *options[7];
     } all[] = {
         {"/proc", "proc", {"nosuid", "noexec", "nodev"}},
         {"/dev", "tmpfs", {"nosuid", "noexec", "mode=755", "size=64k"}},
-        {"/dev/pts", "devpts", {"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"}},
+        {"/dev/pts", "devpts", {"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5", PTYS}},
         {"/dev/shm", "tmpfs", {"nosuid", "noexec", "nodev", "mode=1777", "size=64m"}},
     };
     rp_json_key(w, "mounts");

@@ -145,6 +145,8 @@ static void cookies_stay_with_their_host(void **state)
     assert_string_equal(response_for("HTTP/1.1 200 OK\r\n"
                                      "Set-Cookie: jwt=evil; Path=/\r\n"
                                      "Set-Cookie: Jwt=evil\r\n"
+                                     "Set-Cookie: =jwt=evil\r\n"
+                                     "Set-Cookie: = =jwt=evil; Path=/\r\n"
                                      "Set-Cookie: a=1; Path=/; HttpOnly\r\n"
                                      "Set-Cookie: b=2; Domain=localhost; Path=/\r\n"
                                      "Set-Cookie: c=3; domain=.localhost\r\n"
