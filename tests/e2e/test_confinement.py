@@ -272,6 +272,17 @@ time.sleep(1000)
     t.close()
 
 
+def test_asynchronous_input_output_is_not_used_up_for_the_machine(project):
+    """fs.aio-max-nr is one number for the machine, and one sandbox could take all of it: there is no io_setup inside."""
+    number = {"x86_64": 206, "aarch64": 0}[os.uname().machine]
+    assert inside(project, f"""
+import ctypes, errno
+libc = ctypes.CDLL(None, use_errno=True)
+context = ctypes.c_ulong(0)
+print(libc.syscall({number}, 1000, ctypes.byref(context)), errno.errorcode[ctypes.get_errno() or 1])
+""") == "-1 ENOSYS\n"
+
+
 def test_pending_signals_are_bounded(project):
     """As inotify: 96,000 of one sandbox would be all that the host's root has."""
     assert shell(project, "ulimit -i")[1] == "4096\n"
