@@ -196,7 +196,8 @@ static void describe_failure(struct rp_project *p, const struct rp_exit *exit, c
         if (rp_install_reason(p->stack->manager, rp_ring_view(ring, from, (size_t)(end - from)), dst, cap))
             return;
     }
-    const char *program = p->stack->steps[p->run.step].argv[0];
+    const char *program =
+        p->run.step < p->stack->step_count ? p->stack->steps[p->run.step].argv[0] : "the package manager";
     if (exit->signal)
         snprintf(dst, cap, "%s was ended by SIG%s", program, sigabbrev_np(exit->signal) ?: "?");
     else
@@ -222,6 +223,10 @@ void run_install_ended(struct rp_project *p, const struct rp_exit *exit)
         install_fail(p, RP_ERROR_CONFLICT, "it was stopped");
         return;
     }
+    if (!p->stack) {
+        install_fail(p, RP_ERROR_ENVIRONMENT, "its stack is not there any more");
+        return;
+    }
     if (exit->code != 0 || exit->signal) {
         char why[384];
         p->run.has_exit = true;
@@ -243,15 +248,17 @@ void run_install_adopted(struct rp_project *p, struct rp_process *process)
 {
     struct rp_str data = rp_process_data(process);
     uint64_t step = 0;
+    /* The label comes back from the sandbox, and the stack may have other steps than when it was written, or be gone. */
+    size_t steps = p->stack ? p->stack->step_count : 0;
     if (rp_str_starts(data, "step "))
-        (void)rp_str_to_u64((struct rp_str){data.p + 5, data.n - 5}, 1000, &step);
+        (void)rp_str_to_u64((struct rp_str){data.p + 5, data.n - 5}, steps, &step);
     p->run.attempt++;
     p->run.step = (size_t)step;
     p->run.process = rp_process_id(process);
     p->run.install_started_ms = rp_project_now(p);
     rp_run_clear_watched(p);
     run_set_state(p, RP_RUN_INSTALLING);
-    if (step < p->stack->step_count)
+    if (step < steps)
         rp_project_set_progress(p, p->stack->steps[step].label);
 }
 

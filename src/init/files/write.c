@@ -179,6 +179,12 @@ int rp_helper_write(struct rp_helper *h, struct rp_wire_reader *r)
         rp_helper_end(h, etag);
         return 0;
     }
+    if (errnum == EDQUOT || errnum == ENOSPC) {
+        /* What was written counts against the quota until the file system commits: without it, the next file, however
+         * small, would be refused for the sake of one that is not there. */
+        rp_close_fd(&fd);
+        (void)syncfs(dir);
+    }
     rp_helper_error(h, errnum);
     if (!ended)
         drain(h);

@@ -6,8 +6,7 @@
 
 #include "sandbox/oci/environment_internal.h"
 
-#define KEYRING        "/usr/share/keyrings/debian-archive-keyring.gpg"
-#define DEFAULT_MIRROR "http://deb.debian.org/debian"
+#define KEYRING "/usr/share/keyrings/debian-archive-keyring.gpg"
 
 enum { CONFIG_MAX = 256 * 1024, ARGUMENTS_MAX = 600 };
 
@@ -62,7 +61,7 @@ static bool add_host_sources(struct rp_buf *out, struct rp_str listing, const ch
         if (!other[0] && (rp_str_ends(uri, "/debian") || rp_str_ends(uri, "/debian/")))
             rp_str_copy(other, sizeof(other), uri);
     }
-    return ok && (found || add_mirror(out, other[0] ? other : DEFAULT_MIRROR, suite));
+    return ok && (found || !other[0] || add_mirror(out, other, suite));
 }
 
 int rp_environment_debian_sources(const char *mirror, const char *suite, struct rp_buf *out,
@@ -83,6 +82,10 @@ int rp_environment_debian_sources(const char *mirror, const char *suite, struct 
         ok = add_host_sources(out, rp_buf_view(&listing), suite);
         rp_buf_done(&listing);
     }
+    if (ok && out->length == 0)
+        return rp_error_set(err, RP_ERROR_ENVIRONMENT,
+                            "this machine's apt knows no archive of Debian: run apt-get update, or name one with "
+                            "--debian-mirror");
     return ok ? 0 : rp_error_set(err, RP_ERROR_ENVIRONMENT, "the list of Debian's archives is too long");
 }
 
