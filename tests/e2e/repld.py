@@ -4,6 +4,7 @@ Everything a test asserts goes through HTTP and WebSocket; process ids and the k
 the plug and to see that nothing is left behind.
 """
 import contextlib
+import fcntl
 import json
 import os
 import random
@@ -32,11 +33,24 @@ def free_port():
         return s.getsockname()[1]
 
 
+NETWORK_LOCKS = []  # open for as long as this process lives
+
+
 def free_network():
-    """A /16 that no interface of this machine is in, so that test runs side by side do not collide."""
+    """A /16 that no interface of this machine is in, nor another test process has taken, so that test runs side by side
+    do not collide."""
     addresses = subprocess.run(["ip", "-4", "-oneline", "address"], stdout=subprocess.PIPE, text=True, check=True).stdout
     used = {int(n) for n in re.findall(r" 100\.(\d+)\.", addresses)}
-    return f"100.{random.choice([n for n in range(64, 127) if n not in used])}.0.0/16"
+    for second in random.sample([n for n in range(64, 127) if n not in used], k=len(set(range(64, 127)) - used)):
+        lock = open(f"/run/lock/repld-test-network-{second}", "w")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.close()
+            continue
+        NETWORK_LOCKS.append(lock)
+        return f"100.{second}.0.0/16"
+    raise AssertionError("every test network is in use")
 
 
 def wait_for(what, timeout=30, interval=0.05):

@@ -149,8 +149,9 @@ def test_packages_that_were_deleted_are_installed_again(reference):
 
 
 def test_a_second_run_is_as_quick_as_the_bare_command(reference):
-    """From a stopped project to the first answer, beside the same command bare with the same limits: medians of
-    interleaved runs. The machine is shared, so more are taken before it counts as slower."""
+    """From a stopped project to the first answer, beside the same command bare with the same limits, interleaved.
+    On a shared machine other work only ever adds time, up to the double: so the quartiles of the quicker runs are
+    compared, and more runs are taken before ours counts as slower."""
     python = reference.body["stack"] == "python"
     free = repld.free_port()
     if python:
@@ -165,20 +166,23 @@ def test_a_second_run_is_as_quick_as_the_bare_command(reference):
                       "PYTHONUNBUFFERED": "1"})
     ours, theirs = [], []
     try:
-        while len(ours) < 15:
+        while len(ours) < 25:
             reference.stop()
             ours.append(time_run(reference))
             reference.stop()
             seconds, response = peer.start(argv, free)
             assert response.json() == {"message": f"Project {reference.id} running"}
             theirs.append(seconds)
-            if len(ours) >= 5 and statistics.median(ours) <= 1.2 * statistics.median(theirs):
+            if len(ours) >= 5 and quartile(ours) <= 1.2 * quartile(theirs):
                 break
     finally:
         peer.close()
-    ratio = statistics.median(ours) / statistics.median(theirs)
-    print(f"run to first answer: {statistics.median(ours):.3f} s, bare {statistics.median(theirs):.3f} s, {ratio:.2f} x")
-    assert ratio <= 1.2, (ours, theirs)
+    print(f"run to first answer: {quartile(ours):.3f} s, bare {quartile(theirs):.3f} s, {len(ours)} runs")
+    assert quartile(ours) <= 1.2 * quartile(theirs), (ours, theirs)
+
+
+def quartile(values):
+    return statistics.quantiles(values, n=4, method="inclusive")[0]
 
 
 def time_run(project):
