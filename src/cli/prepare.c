@@ -1,6 +1,7 @@
 #include "cli/prepare.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <linux/magic.h>
 #include <string.h>
 #include <sys/file.h>
@@ -105,18 +106,30 @@ static int make_runtime_directory(const struct rp_settings *s, struct rp_error *
 
 /* ---- the lock ---- */
 
+/* Whether the supervisor that wrote its pid into the lock is gone, and the lock is only held by its dying children. */
+static bool holder_is_gone(int fd)
+{
+    char text[32];
+    ssize_t n = pread(fd, text, sizeof(text), 0);
+    uint64_t pid;
+    struct rp_str rest, first = rp_str_cut((struct rp_str){text, n > 0 ? (size_t)n : 0}, '\n', &rest);
+    return rp_str_to_u64(first, INT32_MAX, &pid) && pid && kill((pid_t)pid, 0) < 0 && errno == ESRCH;
+}
+
 static int take_lock(const char *data_dir, int *ret, struct rp_error *err)
 {
     _cleanup_free_ char *path = rp_asprintf("%s/lock", data_dir);
     _cleanup_close_ int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0)
         return rp_error_errno(err, RP_ERROR_INTERNAL, errno, "open \"%s\"", path);
-    /* The children of a supervisor that was just killed are dying: they hold it a moment longer. */
-    uint64_t deadline = rp_clock_monotonic_ns() + RP_PREPARE_LOCK_MS * UINT64_C(1000000);
+    /* The children of a supervisor that was just killed are dying: they hold it a moment longer, which on a busy
+     * machine, in the middle of a system call on the volume, may be many seconds. */
+    uint64_t began = rp_clock_monotonic_ns();
     while (flock(fd, LOCK_EX | LOCK_NB) < 0) {
         if (errno != EWOULDBLOCK && errno != EINTR)
             return rp_error_errno(err, RP_ERROR_INTERNAL, errno, "lock \"%s\"", path);
-        if (rp_clock_monotonic_ns() > deadline) {
+        uint64_t patience = holder_is_gone(fd) ? RP_PREPARE_DYING_MS : RP_PREPARE_LOCK_MS;
+        if (rp_clock_monotonic_ns() - began > patience * UINT64_C(1000000)) {
             char pid[32] = "";
             ssize_t n = pread(fd, pid, sizeof(pid) - 1, 0);
             pid[n > 0 ? strcspn(pid, "\n") : 0] = '\0';

@@ -1,7 +1,7 @@
 /*
  * prepare.h: what must be there before the server's processes start: directories, the lock that keeps a
  * second server off the same data, the listening sockets. Supervisor only, as root; blocks for at most
- * RP_PREPARE_LOCK_MS.
+ * RP_PREPARE_DYING_MS.
  *
  * DATA/lock            held by the supervisor and, through inheritance, by both children, so that it is free
  *                      only when all of them are gone
@@ -22,7 +22,7 @@
 #include "base/error.h"
 #include "base/settings.h"
 
-enum { RP_PREPARE_LOCK_MS = 5000 };
+enum { RP_PREPARE_LOCK_MS = 5000, RP_PREPARE_DYING_MS = 30000 };
 
 struct rp_prepared {
     int lock;
