@@ -18,6 +18,7 @@ enum {
     LIST_MAX = 200,
     METADATA_FILTERS_MAX = 8,
     IDEMPOTENCY_KEY_MAX = 255,
+    DELETE_MS = 45000,
 };
 
 /* ---- replies that other files use too ---- */
@@ -377,14 +378,32 @@ void rp_api_project_update(struct rp_call *call)
     rp_api_read_json(call, UPDATE_BODY_MAX, update_body);
 }
 
+/* A deletion waits for the sandbox to be gone; when the orchestrator cannot make it go, the client is told.
+ */
+struct deletion {
+    struct rp_call *call;
+    struct rp_timer *timer;
+};
+
+static void deletion_slow(void *ctx)
+{
+    struct deletion *d = ctx;
+    struct rp_error err = {0};
+    (void)rp_error_set(&err, RP_ERROR_UNAVAILABLE,
+                       "the project's sandbox is not gone yet; its deletion goes on");
+    rp_api_reply_error(d->call, &err);
+}
+
 static void deleted(void *ctx, struct rp_project *p, const struct rp_error *err)
 {
-    struct rp_call *call = ctx;
+    struct deletion *d = ctx;
     if (err)
-        rp_api_reply_error(call, err);
+        rp_api_reply_error(d->call, err);
     else
-        rp_api_reply_empty(call, 204);
-    rp_call_unref(call);
+        rp_api_reply_empty(d->call, 204);
+    rp_timer_free(d->timer);
+    rp_call_unref(d->call);
+    free(d);
 }
 
 void rp_api_project_delete(struct rp_call *call)
@@ -395,5 +414,9 @@ void rp_api_project_delete(struct rp_call *call)
         rp_api_reply_error(call, &err);
         return;
     }
-    rp_project_delete(call->project, deleted, rp_call_ref(call));
+    struct deletion *d = rp_calloc(1, sizeof *d);
+    d->call = rp_call_ref(call);
+    d->timer = rp_timer_new(call->gateway->loop, deletion_slow, d);
+    rp_timer_start(d->timer, DELETE_MS, 0);
+    rp_project_delete(call->project, deleted, d);
 }

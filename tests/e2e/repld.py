@@ -33,24 +33,21 @@ def free_port():
         return s.getsockname()[1]
 
 
-NETWORK_LOCKS = []  # open for as long as this process lives
-
-
 def free_network():
-    """A /16 that no interface of this machine is in, nor another test process has taken, so that test runs side by side
-    do not collide."""
+    """A /16 that no interface of this machine is in, and a lock that keeps test servers beside this one off it: a
+    server has no interface in its network before its first sandbox."""
     addresses = subprocess.run(["ip", "-4", "-oneline", "address"], stdout=subprocess.PIPE, text=True, check=True).stdout
     used = {int(n) for n in re.findall(r" 100\.(\d+)\.", addresses)}
-    for second in random.sample([n for n in range(64, 127) if n not in used], k=len(set(range(64, 127)) - used)):
-        lock = open(f"/run/lock/repld-test-network-{second}", "w")
+    candidates = [n for n in range(64, 127) if n not in used]
+    random.shuffle(candidates)
+    for n in candidates:
+        lock = open(f"/run/lock/repld-test-network-{n}", "w")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return f"100.{n}.0.0/16", lock
         except OSError:
             lock.close()
-            continue
-        NETWORK_LOCKS.append(lock)
-        return f"100.{second}.0.0/16"
-    raise AssertionError("every test network is in use")
+    raise AssertionError("no 100.N.0.0/16 is free")
 
 
 def wait_for(what, timeout=30, interval=0.05):
@@ -109,10 +106,11 @@ class Server:
         self.log_path = os.path.join(self.data, "server.log")
         self.env = dict(os.environ, **(env or {}))
         # Servers that run at the same time need networks and cgroups of their own.
+        network, self.network_lock = free_network()
         self.settings = {
             "listen": f"127.0.0.1:{self.port}", "data_dir": self.data, "runtime_dir": self.runtime,
             "environments_dir": ENVIRONMENTS, "stacks_dir": os.path.join(ROOT, "stacks"),
-            "sandbox_network": free_network(),
+            "sandbox_network": network,
             "cgroup_root": os.path.basename(self.runtime),
         }
         bundle = self.env.get("REPLD_CA_BUNDLE") or self.env.get("SSL_CERT_FILE")
@@ -203,6 +201,7 @@ class Server:
         assert not left, f"left behind: {left}\n{log}"
 
     def remove(self):
+        self.network_lock.close()
         for directory in (self.runtime, self.data):
             with open("/proc/self/mountinfo") as f:
                 mounts = [line.split()[4] for line in f]
