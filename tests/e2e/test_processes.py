@@ -298,6 +298,14 @@ def test_logs_follow_and_resume(project):
     project.get("/logs?since=abc", expect=400)
 
 
+def test_who_follows_the_log_of_a_deleted_project_is_told(stopped_project):
+    p = stopped_project
+    with p.server.http.get(p.server.url + p.path + "/logs?follow=1", stream=True, timeout=20) as r:
+        threading.Timer(0.3, p.delete).start()
+        for _ in r.iter_lines():
+            pass  # it ends, whole: requests would complain of a cut one
+
+
 def test_logs_survive_a_stop_and_show_the_newest_run(project):
     run_project(project, "bash -c 'echo number one; exit 3'")
     project.wait_run("exited", "failed", "idle")
