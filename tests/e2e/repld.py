@@ -34,10 +34,11 @@ def free_port():
 
 
 def free_network():
-    """A /16 that no interface of this machine is in, and a lock that keeps test servers beside this one off it: a
+    """A /16 that no route of this machine leads to, and a lock that keeps test servers beside this one off it: a
     server has no interface in its network before its first sandbox."""
-    addresses = subprocess.run(["ip", "-4", "-oneline", "address"], stdout=subprocess.PIPE, text=True, check=True).stdout
-    used = {int(n) for n in re.findall(r" 100\.(\d+)\.", addresses)}
+    routes = subprocess.run(["ip", "-4", "route", "show", "table", "all"], stdout=subprocess.PIPE, text=True,
+                            check=True).stdout
+    used = {int(n) for n in re.findall(r"\b100\.(\d+)\.", routes)}
     candidates = [n for n in range(64, 127) if n not in used]
     random.shuffle(candidates)
     for n in candidates:
@@ -213,6 +214,11 @@ class Server:
         for byte in self.runtime.encode():
             tag = (tag ^ byte) * 16777619 & 0xffffffff
         subprocess.run(["nft", "delete", "table", "ip", f"repld_{tag:08x}"], check=False, stderr=subprocess.DEVNULL)
+        # Slots are made ahead and live on without the server, as sandboxes do.
+        with contextlib.suppress(OSError):
+            for link in os.listdir("/sys/class/net"):
+                if link.startswith(f"rp{tag:08x}v"):
+                    subprocess.run(["ip", "link", "delete", link], check=False, stderr=subprocess.DEVNULL)
         for base in cgroup_roots():  # what is left of it is empty, else the kernel refuses
             for parent, _, _ in os.walk(os.path.join(base, self.settings["cgroup_root"]), topdown=False):
                 with contextlib.suppress(OSError):
