@@ -2,7 +2,8 @@
 """One byte typed → its echo on the WebSocket, idle and beside 50 terminals that print 100 KB/s each.
 
 Beside it, in turns: the same program on a bare PTY, and behind a minimal WebSocket relay (relay.c). While one of the three is
-measured, 50 terminals of its own are loud and have a reader, in as many cgroups as repld puts them. Rows are JSON lines; see
+measured, 50 terminals of its own are loud and have a reader, in as many cgroups as repld puts them. The bare PTY is also
+measured inside the sandbox: the difference is what its seccomp filter and cgroups cost the program. Rows are JSON lines; see
 run.py.
 """
 import contextlib
@@ -35,7 +36,7 @@ def loud_paths(groups):
 
 def measure(tools, server, project, groups, loud):
     per_round = max(1, KEYS // ROUNDS)
-    found = {"bare": [], "repld": [], "relay": []}
+    found = {"bare": [], "repld": [], "relay": [], "inside": []}
     bare = groups.command(len(groups.paths) - 1, ECHO)
     for turn in range(ROUNDS):
         with contextlib.ExitStack() as stack:
@@ -49,6 +50,8 @@ def measure(tools, server, project, groups, loud):
             path = terminals.terminal(project, ECHO)
             found["repld"] += tools.run("keys", "ws", server.port, path, per_round)
             end(project, path)
+            _, out, _ = project.exec("./terminal_client", "keys", "pty", str(per_round), *ECHO, timeout=300)
+            found["inside"] += [int(line) for line in out.split()]
         with contextlib.ExitStack() as stack:
             port = stack.enter_context(tools.relay_of(relay_command(groups)))
             if loud:
@@ -63,7 +66,7 @@ def report(name, found):
     bare, ours, relay = us["bare"], us["repld"], us["relay"]
     row(measure=f"keystroke, {name}, median", repld=ours[0], peer=relay[0], peer_name="relay", ratio=ours[0] / relay[0],
         aim="≤ bare PTY + 60 µs and ≤ the relay's", unit="µs", met=ours[0] <= bare[0] + 60 and ours[0] <= relay[0],
-        note=f"bare PTY {bare[0]:.0f} µs, {len(found['repld'])} keys")
+        note=f"bare PTY {bare[0]:.0f} µs, inside the sandbox {us['inside'][0]:.0f} µs, {len(found['repld'])} keys")
     row(measure=f"keystroke, {name}, p99", repld=ours[1], peer=bare[1], peer_name="bare PTY", ratio=ours[1] / bare[1],
         aim="≤ bare PTY + 1 ms", unit="µs", met=ours[1] <= bare[1] + 1000, note=f"relay {relay[1]:.0f} µs")
 
@@ -75,6 +78,9 @@ def main():
     try:
         server.start()
         project = terminals.generous(server)
+        with open(tools.client, "rb") as f:
+            project.write("terminal_client", f.read())
+        project.exec("chmod", "+x", "terminal_client")
         report("idle", measure(tools, server, project, groups, []))
         loud = []
         while len(loud) < LOUD:
