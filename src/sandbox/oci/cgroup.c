@@ -297,8 +297,13 @@ int rp_cgroup_remove(struct rp_cgroups *c, const char *id, int child, struct rp_
     }
     for (int i = 0; i < c->other_count; i++) {
         _cleanup_close_ int fd = open(c->others[i], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        if (fd >= 0)
-            (void)remove_in(fd, group);
+        int r;
+        while (fd >= 0 && (r = remove_in(fd, group)) < 0) {
+            if (r != -EBUSY || rp_clock_monotonic_ns() > until)
+                return rp_error_errno(err, RP_ERROR_INTERNAL, -r, "remove the cgroup %s/%s", c->others[i],
+                                      group);
+            sleep_us(1000);
+        }
     }
     return 0;
 }
@@ -342,6 +347,12 @@ int rp_cgroups_list(struct rp_cgroups *c, void (*each)(void *ctx, const char *id
         int r = each_child(c->hierarchies[i].fd, ".", list_one, &l);
         if (r < 0)
             return rp_error_errno(err, RP_ERROR_INTERNAL, -r, "list %s", c->hierarchies[i].path);
+    }
+    /* A runtime that was killed may have left groups there and nowhere else. */
+    for (int i = 0; i < c->other_count; i++) {
+        _cleanup_close_ int fd = open(c->others[i], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (fd >= 0)
+            (void)each_child(fd, ".", list_one, &l);
     }
     return 0;
 }
