@@ -1,6 +1,7 @@
 #include "cli/prepare.h"
 
 #include <fcntl.h>
+#include <glob.h>
 #include <signal.h>
 #include <linux/magic.h>
 #include <string.h>
@@ -116,6 +117,23 @@ static bool holder_is_gone(int fd)
     return rp_str_to_u64(first, INT32_MAX, &pid) && pid && kill((pid_t)pid, 0) < 0 && errno == ESRCH;
 }
 
+/* Kills what still has the lock open: a child that a killed server was in the middle of making may be stuck where
+ * nobody waits for it any more. Nothing but the server's own processes ever opens DATA/lock. */
+static void kill_holders(int lock)
+{
+    struct stat wanted, st;
+    glob_t found;
+    if (fstat(lock, &wanted) < 0 || glob("/proc/[0-9]*/task/[0-9]*/fd/*", GLOB_NOSORT, NULL, &found) != 0)
+        return;
+    for (size_t i = 0; i < found.gl_pathc; i++) {
+        const char *path = found.gl_pathv[i];
+        int pid = (int)strtol(path + strlen("/proc/"), NULL, 10);
+        if (pid != getpid() && stat(path, &st) == 0 && st.st_ino == wanted.st_ino && st.st_dev == wanted.st_dev)
+            (void)kill(pid, SIGKILL);
+    }
+    globfree(&found);
+}
+
 static int take_lock(const char *data_dir, int *ret, struct rp_error *err)
 {
     _cleanup_free_ char *path = rp_asprintf("%s/lock", data_dir);
@@ -125,10 +143,16 @@ static int take_lock(const char *data_dir, int *ret, struct rp_error *err)
     /* The children of a supervisor that was just killed are dying: they hold it a moment longer, which on a busy
      * machine, in the middle of a system call on the volume, may be many seconds. */
     uint64_t began = rp_clock_monotonic_ns();
+    bool killed = false;
     while (flock(fd, LOCK_EX | LOCK_NB) < 0) {
         if (errno != EWOULDBLOCK && errno != EINTR)
             return rp_error_errno(err, RP_ERROR_INTERNAL, errno, "lock \"%s\"", path);
-        uint64_t patience = holder_is_gone(fd) ? RP_PREPARE_DYING_MS : RP_PREPARE_LOCK_MS;
+        bool orphans = holder_is_gone(fd);
+        uint64_t patience = orphans ? RP_PREPARE_DYING_MS : RP_PREPARE_LOCK_MS;
+        if (orphans && !killed && rp_clock_monotonic_ns() - began > RP_PREPARE_ORPHANS_MS * UINT64_C(1000000)) {
+            kill_holders(fd);
+            killed = true;
+        }
         if (rp_clock_monotonic_ns() - began > patience * UINT64_C(1000000)) {
             char pid[32] = "";
             ssize_t n = pread(fd, pid, sizeof(pid) - 1, 0);

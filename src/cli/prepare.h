@@ -22,7 +22,7 @@
 #include "base/error.h"
 #include "base/settings.h"
 
-enum { RP_PREPARE_LOCK_MS = 5000, RP_PREPARE_DYING_MS = 30000 };
+enum { RP_PREPARE_LOCK_MS = 5000, RP_PREPARE_DYING_MS = 30000, RP_PREPARE_ORPHANS_MS = 1500 };
 
 struct rp_prepared {
     int lock;
