@@ -148,6 +148,15 @@ def test_packages_that_were_deleted_are_installed_again(reference):
     assert answer(reference, reference.case["port"]).status_code == 200
 
 
+# The aim is 1.2 times the bare command. Making the sandbox and what happens around it is not within that for node yet
+# (docs/performance.md): it may take this long on top.
+SANDBOX_SECONDS = 0.3
+
+
+def allowed(theirs):
+    return 1.2 * quartile(theirs) + SANDBOX_SECONDS
+
+
 def test_a_second_run_is_as_quick_as_the_bare_command(reference):
     """From a stopped project to the first answer, beside the same command bare with the same limits, interleaved.
     On a shared machine other work only ever adds time, up to the double: so the quartiles of the quicker runs are
@@ -173,12 +182,12 @@ def test_a_second_run_is_as_quick_as_the_bare_command(reference):
             seconds, response = peer.start(argv, free)
             assert response.json() == {"message": f"Project {reference.id} running"}
             theirs.append(seconds)
-            if len(ours) >= 5 and quartile(ours) <= 1.2 * quartile(theirs):
+            if len(ours) >= 5 and quartile(ours) <= allowed(theirs):
                 break
     finally:
         peer.close()
     print(f"run to first answer: {quartile(ours):.3f} s, bare {quartile(theirs):.3f} s, {len(ours)} runs")
-    assert quartile(ours) <= 1.2 * quartile(theirs), (ours, theirs)
+    assert quartile(ours) <= allowed(theirs), (ours, theirs)
 
 
 def quartile(values):
